@@ -1,0 +1,194 @@
+"""From configuration to objects: the only place that instantiates what a `_target_` names."""
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, get_type_hints
+
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import get_object, instantiate
+from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+from torch import nn
+
+from ccnet import distributed
+from ccnet.config import Part, RunConfig
+from ccnet.config_errors import origin, unknown_key
+from ccnet.data.loader import Batch, evaluation_batches, train_batches
+from ccnet.data.sample import SegmentationDataset
+from ccnet.errors import ConfigError, UserError
+from ccnet.evaluation.evaluator import Evaluator
+from ccnet.evaluation.inference import Inference
+from ccnet.models.segmentor import Preprocess, Segmentor
+from ccnet.training.trainer import Trainer
+
+PARTS = ("dataset", "prepare", "augmentation", "backbone", "head", "auxiliary_head", "loss", "optimizer", "schedule",
+         "evaluation")  # fmt: skip
+# What the builders below hand over themselves; a configuration must not set it.
+GIVEN = {"split", "in_channels", "num_classes", "model", "max_steps", "align_corners"}
+
+
+def check(config: RunConfig, overrides: Sequence[str] = ()) -> None:
+    """Holds every argument of every part against the signature of its `_target_`, before anything is built.
+
+    Raises:
+        ConfigError: an unknown or missing argument, a wrong value, or a target that does not exist.
+    """
+    for name in PARTS:
+        part = getattr(config, name)
+        if part is not None:
+            _check_part(part, name, overrides)
+
+
+def _check_part(part: Part, path: str, overrides: Sequence[str]) -> None:
+    if "_target_" not in part:
+        raise ConfigError(f"{path} has no _target_ ({origin(path, overrides)}); choose one of configs/{path}")
+    try:
+        target = get_object(part["_target_"])
+    except Exception as error:  # Hydra wraps whatever the import raises
+        raise ConfigError(
+            f"{path}._target_={part['_target_']} ({origin(path, overrides)}) cannot be imported"
+        ) from error
+    parameters = inspect.signature(target).parameters
+    given = {key: value for key, value in part.items() if not key.startswith("_")}
+    hints = get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    for key, value in given.items():
+        if key not in parameters or key in GIVEN:
+            raise unknown_key(f"{path}.{key}", parameters.keys() - GIVEN, overrides)
+        _check_value(value, hints.get(key, Any), f"{path}.{key}", overrides)
+    for key, parameter in parameters.items():
+        if parameter.default is parameter.empty and key not in given and key not in GIVEN:
+            raise ConfigError(f"{path}.{key} is needed by {part['_target_']} and nowhere set")
+
+
+def _check_value(value: Any, hint: Any, path: str, overrides: Sequence[str]) -> None:
+    nested = value if isinstance(value, Mapping) else {}
+    parts = {path: value} if "_target_" in nested else {f"{path}.{key}": child for key, child in nested.items()}
+    parts = {key: child for key, child in parts.items() if isinstance(child, Mapping) and "_target_" in child}
+    for key, child in parts.items():
+        _check_part(dict(child), key, overrides)
+    if parts:
+        return
+    try:
+        TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True)).validate_python(value, strict=True)
+    except PydanticUserError:  # a hint that brings its own rules, which the constructor will apply
+        return
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"]
+        raise ConfigError(f"{path}={value} ({origin(path, overrides)}): {reason[0].lower()}{reason[1:]}") from error
+
+
+def check_trusted(config: RunConfig) -> None:
+    """A configuration that came with a checkpoint may build models, and data sets to read, nothing else.
+
+    Raises:
+        ConfigError: a part whose `_target_` is no class of ccnet's own.
+    """
+    allowed = {"dataset": "ccnet.data.", "backbone": "ccnet.models.backbones.", "head": "ccnet.models.heads.",
+               "auxiliary_head": "ccnet.models.heads.", "evaluation": "ccnet.evaluation."}  # fmt: skip
+    for name, package in allowed.items():
+        part = getattr(config, name)
+        if part is not None and not _is_own_class(part, package):
+            raise ConfigError(f"the checkpoint's {name} wants {part.get('_target_')}, which is no class of {package}*")
+
+
+def _is_own_class(part: Part, package: str) -> bool:
+    target = part.get("_target_")
+    # The name is held against the package before the import: importing a stranger's module would run it.
+    if not isinstance(target, str) or not target.startswith(package) or _has_target(list(part.values())):
+        return False
+    found = get_object(target)
+    return inspect.isclass(found) and found.__module__.startswith(package)
+
+
+def _has_target(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return "_target_" in value or _has_target(list(value.values()))
+    return isinstance(value, list) and any(_has_target(child) for child in value)
+
+
+def build_dataset(config: RunConfig, split: str) -> SegmentationDataset:
+    """The data set of a split."""
+    return _build(config.dataset, split=split)
+
+
+def prepare_dataset(config: RunConfig) -> None:
+    """Generates the data set where its configuration says how."""
+    if config.prepare is not None:
+        _build(config.prepare)
+
+
+def build_model(config: RunConfig, num_classes: int, *, pretrained: bool) -> Segmentor:
+    """The network; without `pretrained` no weights are read, because a checkpoint's will follow."""
+    backbone = _build(config.backbone if pretrained else {**config.backbone, "weights": None})
+    channels = {"in_channels": backbone.out_channels, "num_classes": num_classes}
+    auxiliary_head = None if config.auxiliary_head is None else _build(config.auxiliary_head, **channels)
+    model = config.model
+    preprocess = Preprocess(model.mean, model.std, model.channel_order.value)
+    return Segmentor(preprocess, backbone, _build(config.head, **channels), auxiliary_head, model.align_corners)
+
+
+def build_loss(config: RunConfig) -> nn.Module:
+    """(outputs, mask) -> named terms."""
+    return _build(config.loss, align_corners=config.model.align_corners)
+
+
+def build_inference(config: RunConfig) -> Inference:
+    """(model, image) -> probabilities."""
+    return _build(config.evaluation)
+
+
+def build_evaluator(config: RunConfig, dataset: SegmentationDataset, device: torch.device, **extra: Any) -> Evaluator:
+    """model -> scores on a data set that all ranks share."""
+    batches = partial(
+        evaluation_batches,
+        dataset,
+        workers=config.trainer.workers,
+        rank=distributed.rank(),
+        world_size=distributed.world_size(),
+    )
+    return Evaluator(batches, build_inference(config), dataset.class_names, device, distributed.sum_over_ranks, **extra)
+
+
+def build_trainer(config: RunConfig, model: Segmentor, device: torch.device) -> Trainer:
+    """The loop around a model that is on its device already."""
+    trainer = config.trainer
+    return Trainer(
+        model=distributed.parallel(model, device),
+        loss=build_loss(config),
+        optimizer=_build(config.optimizer, model=model),
+        schedule=_build(config.schedule, max_steps=trainer.max_steps),
+        device=device,
+        precision=trainer.precision,
+        clip_grad_norm=trainer.clip_grad_norm,
+        channels_last=trainer.channels_last,
+        seed=config.seed,
+    )
+
+
+def build_train_batches(config: RunConfig, dataset: SegmentationDataset, start_step: int) -> Iterator[Batch]:
+    """What this rank trains on from a step on."""
+    return train_batches(
+        dataset,
+        _build(config.augmentation),
+        seed=config.seed,
+        batch_size=config.trainer.batch_size,
+        steps=range(start_step, config.trainer.max_steps),
+        workers=config.trainer.workers,
+        rank=distributed.rank(),
+        world_size=distributed.world_size(),
+    )
+
+
+def _build(part: Part, **given: Any) -> Any:
+    """Objects are handed over past Hydra, which would wrap lists and dicts of them.
+
+    Raises:
+        ConfigError: the constructor refuses a value.
+    """
+    try:
+        return instantiate({**part, "_partial_": True}, _convert_="all")(**given)
+    except UserError:
+        raise
+    except (ValueError, InstantiationException) as error:
+        raise ConfigError(f"{part['_target_']}: {error.__cause__ or error}") from error

@@ -1,0 +1,92 @@
+"""Ranks: the only file that knows torch.distributed. Without torchrun every function is the one of a single rank."""
+
+import os
+
+import torch
+from torch import Tensor, nn
+from torch import distributed as dist
+
+
+def setup(device: str) -> torch.device:
+    """Joins the process group that torchrun describes in the environment, if there is one.
+
+    Args:
+        device: auto, cuda, mps or cpu.
+
+    Returns:
+        The device of this rank.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if device == "cuda":
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    if "WORLD_SIZE" in os.environ and not dist.is_initialized():
+        dist.init_process_group("nccl" if device == "cuda" else "gloo")
+    return torch.device(device, torch.cuda.current_device()) if device == "cuda" else torch.device(device)
+
+
+def shutdown() -> None:
+    """Leaves the process group."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def rank() -> int:
+    """Index of this process, 0 without a process group."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    """Number of processes, 1 without a process group."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def is_main() -> bool:
+    """True on the rank that writes files and prints."""
+    return rank() == 0
+
+
+def barrier() -> None:
+    """Waits for all ranks."""
+    if dist.is_initialized():
+        dist.barrier()
+
+
+def sum_over_ranks(tensor: Tensor) -> Tensor:
+    """The sum of a tensor over all ranks; the tensor itself is left alone."""
+    if not dist.is_initialized():
+        return tensor
+    total = tensor.clone()
+    dist.all_reduce(total)
+    return total
+
+
+def mean_over_ranks(total: Tensor, count: Tensor) -> Tensor:
+    """A loss whose mean is taken over the elements of *all* ranks, whatever share each of them holds.
+
+    Args:
+        total: scalar, this rank's sum, differentiable.
+        count: scalar, this rank's number of elements.
+
+    Returns:
+        total / (count over all ranks) * world size: the mean over ranks that DistributedDataParallel takes of the
+        gradients then is the gradient of the global mean. 0 where nothing is counted.
+    """
+    return total * world_size() / sum_over_ranks(count.detach().to(total.dtype)).clamp(min=1)
+
+
+def parallel(model: nn.Module, device: torch.device) -> nn.Module:
+    """The model as training sees it: gradients averaged over ranks, batch statistics shared on CUDA."""
+    if not dist.is_initialized():
+        return model
+    if device.type == "cuda":
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        return nn.parallel.DistributedDataParallel(model, device_ids=[device.index])
+    return nn.parallel.DistributedDataParallel(model)
+
+
+def share_buffers(model: nn.Module) -> None:
+    """Gives every rank the first one's buffers: without SyncBatchNorm each rank has statistics of its own."""
+    if dist.is_initialized():
+        for buffer in model.buffers():
+            dist.broadcast(buffer, src=0)

@@ -1,0 +1,84 @@
+"""Segmentation scores from one confusion matrix over the whole data set."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+IGNORE_INDEX = 255
+
+
+class ConfusionMatrix:
+    """Counts pixels by (true class, predicted class) in int64, on the device of what it is given."""
+
+    def __init__(self, num_classes: int) -> None:
+        self.num_classes = num_classes
+        self.counts = torch.zeros(num_classes, num_classes, dtype=torch.int64)
+
+    def update(self, prediction: Tensor, mask: Tensor) -> None:
+        """Adds class indices of equal shape; pixels whose mask is 255 do not count.
+
+        Raises:
+            ValueError: a class index out of range, which would otherwise vanish or land in another cell.
+        """
+        valid = mask != IGNORE_INDEX
+        true, predicted = mask[valid].long(), prediction[valid].long()
+        for name, index in (("mask", true), ("prediction", predicted)):
+            if index.numel() and (int(index.min()) < 0 or int(index.max()) >= self.num_classes):
+                raise ValueError(f"{name} holds class {int(index.max())}, there are {self.num_classes} classes")
+        cells = torch.bincount(true * self.num_classes + predicted, minlength=self.num_classes**2)
+        self.counts = self.counts.to(cells.device) + cells.view(self.num_classes, self.num_classes)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of a confusion matrix (rows: truth, columns: prediction).
+
+    A class that neither mask nor prediction contains has no score (NaN) and is left out of the means.
+    """
+
+    confusion: Tensor
+    class_names: Sequence[str]
+
+    @property
+    def iou(self) -> Tensor:
+        """Intersection over union per class, in float64."""
+        hits, true, predicted = self._counts()
+        return hits / (true + predicted - hits)
+
+    @property
+    def accuracy(self) -> Tensor:
+        """Share of a class's pixels that were found, per class; NaN without such pixels."""
+        hits, true, _ = self._counts()
+        return hits / true
+
+    @property
+    def mean_iou(self) -> float:
+        return float(self.iou.nanmean())
+
+    @property
+    def mean_accuracy(self) -> float:
+        return float(self.accuracy.nanmean())
+
+    @property
+    def pixel_accuracy(self) -> float:
+        """Share of all valid pixels that were found."""
+        return float(self.confusion.trace() / self.confusion.sum())
+
+    def as_dict(self) -> dict[str, float]:
+        """The means, and `IoU/CLASS` for each class that has one; all in 0..1."""
+        per_class = zip(self.class_names, self.iou.tolist(), strict=True)
+        means = {"mIoU": self.mean_iou, "mAcc": self.mean_accuracy, "aAcc": self.pixel_accuracy}
+        return means | {f"IoU/{name}": iou for name, iou in per_class if not math.isnan(iou)}
+
+    def summary(self) -> str:
+        """The one line that sums it up, in per cent."""
+        return (
+            f"mIoU {100 * self.mean_iou:.1f}  mAcc {100 * self.mean_accuracy:.1f}  aAcc {100 * self.pixel_accuracy:.1f}"
+        )
+
+    def _counts(self) -> tuple[Tensor, Tensor, Tensor]:
+        counts = self.confusion.double()
+        return counts.diagonal(), counts.sum(dim=1), counts.sum(dim=0)

@@ -1,0 +1,99 @@
+"""Scores as a table on the terminal and as files."""
+
+import csv
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import rich.progress
+from rich.console import Console
+from rich.table import Table
+
+from ccnet.evaluation.evaluator import Picture
+from ccnet.evaluation.metrics import Scores
+from ccnet.visualize import Palette, Rgb, colorize, confusion_figure, overlay, save_png, side_by_side
+
+
+def print_scores(scores: Scores) -> None:
+    """A row per class, then the summary as the last line."""
+    table = Table("class", "IoU", "accuracy", "pixels")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    pixels = scores.confusion.sum(dim=1).tolist()
+    rows = zip(scores.class_names, scores.iou.tolist(), scores.accuracy.tolist(), pixels, strict=True)
+    for name, iou, accuracy, count in rows:
+        table.add_row(name, _per_cent(iou), _per_cent(accuracy), f"{count:,}")
+    Console(highlight=False).print(table)
+    print(scores.summary())
+
+
+def scores_dict(scores: Scores) -> dict[str, Any]:
+    """Everything in 0..1; a class without score is null."""
+    per_class = zip(scores.class_names, scores.iou.tolist(), scores.accuracy.tolist(), strict=True)
+    return {
+        "mIoU": scores.mean_iou,
+        "mAcc": scores.mean_accuracy,
+        "aAcc": scores.pixel_accuracy,
+        "classes": {name: {"IoU": _or_null(iou), "accuracy": _or_null(acc)} for name, iou, acc in per_class},
+    }
+
+
+def write_report(folder: Path, scores: Scores, about: Mapping[str, Any]) -> None:
+    """metrics.json, confusion_matrix.csv and confusion_matrix.png.
+
+    Args:
+        folder: made where missing.
+        scores: what to report.
+        about: plain values that say what was evaluated, and how.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "metrics.json").write_text(json.dumps({**scores_dict(scores), **about}, indent=1))
+    with (folder / "confusion_matrix.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["true \\ predicted", *scores.class_names])
+        for name, row in zip(scores.class_names, scores.confusion.tolist(), strict=True):
+            writer.writerow([name, *row])
+    confusion_figure(scores.confusion.numpy(), scores.class_names).save(folder / "confusion_matrix.png")
+
+
+def track(batches: Iterable[Any]) -> Iterable[Any]:
+    """Batches behind a progress bar, where somebody watches."""
+    console = Console(stderr=True)
+    return rich.progress.track(batches, "Evaluating", console=console, disable=not console.is_terminal)
+
+
+def finish(folder: Path, scores: Scores, pictures: Sequence[Picture], palette: Palette) -> None:
+    """The end of a training run: report and pictures of its last evaluation, and the table on the terminal."""
+    write_report(folder / "report", scores, {})
+    write_pictures(folder / "report" / "pictures", pictures, palette)
+    print(f"report and pictures in {folder / 'report'}, checkpoints in {folder / 'checkpoints'}")
+    print_scores(scores)
+
+
+def print_finished(folder: Path) -> None:
+    """What there is to say about a run that has reached its last step already."""
+    metrics = json.loads((folder / "report" / "metrics.json").read_text())
+    print(f"{folder} is finished: mIoU {100 * metrics['mIoU']:.1f}; give a new run a name=... of its own")
+
+
+def write_pictures(folder: Path, pictures: Sequence[Picture], palette: Palette) -> None:
+    """Input, truth and prediction side by side, one PNG a sample."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for picture in pictures:
+        save_png(folder / f"{picture.name.replace('/', '_')}.png", panel(picture, palette))
+
+
+def panel(picture: Picture, palette: Palette) -> Rgb:
+    """Input, truth and prediction side by side (H, 3 W, 3)."""
+    truth, prediction = colorize(picture.mask, palette), overlay(picture.image, picture.prediction, palette)
+    return side_by_side([picture.image, truth, prediction])
+
+
+def _per_cent(value: float) -> str:
+    return "-" if math.isnan(value) else f"{100 * value:.1f}"
+
+
+def _or_null(value: float) -> float | None:
+    return None if math.isnan(value) else value

@@ -1,0 +1,69 @@
+"""A weighted sum of named loss terms on the outputs of a segmentor."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Outputs(Protocol):
+    """What a segmentor returns while training."""
+
+    logits: Tensor
+    auxiliary: Tensor | None
+    features: Tensor | None
+
+
+class WeightedLoss(nn.Module):
+    """Terms on the main logits or features, and one on the auxiliary logits.
+
+    Logits are brought to the mask's size once, in float32, for all terms that want them.
+
+    Args:
+        terms: name -> loss of (logits, mask), or of (features, mask) where the loss says `on_features`.
+        weights: name -> weight, for each term.
+        auxiliary: loss of the auxiliary logits; null leaves them out.
+        auxiliary_weight: its weight.
+        align_corners: how logits are upsampled; the model's.
+
+    Raises:
+        ValueError: a term without weight or a weight without term.
+    """
+
+    def __init__(
+        self,
+        terms: Mapping[str, nn.Module],
+        weights: Mapping[str, float],
+        auxiliary: nn.Module | None = None,
+        auxiliary_weight: float = 0.4,
+        align_corners: bool = False,
+    ) -> None:
+        super().__init__()
+        if terms.keys() != weights.keys():
+            raise ValueError(f"loss terms {sorted(terms)} need exactly these weights, got {sorted(weights)}")
+        self.terms = nn.ModuleDict(terms)
+        self.weights = dict(weights)
+        self.auxiliary = auxiliary
+        self.auxiliary_weight = auxiliary_weight
+        self.align_corners = align_corners
+
+    def forward(self, outputs: Outputs, mask_BHW: Tensor) -> dict[str, Tensor]:
+        """Outputs and the mask (B, H, W) int64, 255 = ignored -> weighted scalar terms; their sum is the loss."""
+        logits = self._at_mask_size(outputs.logits, mask_BHW)
+        losses = {}
+        for name, term in self.terms.items():
+            seen = self._features(outputs) if getattr(term, "on_features", False) else logits
+            losses[name] = self.weights[name] * term(seen, mask_BHW)
+        if self.auxiliary is not None and outputs.auxiliary is not None:
+            auxiliary = self._at_mask_size(outputs.auxiliary, mask_BHW)
+            losses["auxiliary"] = self.auxiliary_weight * self.auxiliary(auxiliary, mask_BHW)
+        return losses
+
+    def _at_mask_size(self, logits: Tensor, mask: Tensor) -> Tensor:
+        return F.interpolate(logits.float(), mask.shape[-2:], mode="bilinear", align_corners=self.align_corners)
+
+    def _features(self, outputs: Outputs) -> Tensor:
+        if outputs.features is None:
+            raise ValueError("a loss term needs the head's features; the model returned none")
+        return outputs.features.float()

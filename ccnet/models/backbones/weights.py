@@ -1,0 +1,65 @@
+"""Pretrained weights of a backbone: torchvision's, or a file."""
+
+import logging
+import pickle
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from ccnet.errors import CheckpointError
+
+logger = logging.getLogger("ccnet")
+
+CLASSIFIER_PREFIXES = ("fc.", "classifier.")
+
+
+def load_weights(module: nn.Module, architecture: str, weights: str | None) -> None:
+    """Fills a torchvision network: `None` leaves it random, `DEFAULT` downloads torchvision's, else a file is read.
+
+    Every tensor must fit, the classifier of the file alone is left out; the number of matched tensors is logged.
+
+    Raises:
+        CheckpointError: a missing or unreadable file; names or shapes that differ.
+    """
+    if weights is None:
+        return
+    state = _download(architecture) if weights == "DEFAULT" else _read(Path(weights))
+    own = module.state_dict()
+    state = {key: value for key, value in state.items() if key in own or not key.startswith(CLASSIFIER_PREFIXES)}
+    problems = [f"missing {key}" for key in own if key not in state]
+    problems += [f"unexpected {key}" for key in state if key not in own]
+    problems += [
+        f"{key} is {tuple(state[key].shape)}, not {tuple(value.shape)}"
+        for key, value in own.items()
+        if key in state and state[key].shape != value.shape
+    ]
+    matched = sum(key in state and state[key].shape == value.shape for key, value in own.items())
+    if problems:
+        listed = "; ".join(problems[:8]) + (f"; and {len(problems) - 8} more" if len(problems) > 8 else "")
+        raise CheckpointError(f"{weights} does not fit {architecture}: {matched} of {len(own)} tensors match; {listed}")
+    module.load_state_dict(state)
+    logger.info("backbone %s: %d of %d tensors loaded from %s", architecture, matched, len(own), weights)
+
+
+def _download(architecture: str) -> dict[str, Tensor]:
+    from torchvision.models import get_model_weights
+
+    state: dict[str, Tensor] = get_model_weights(architecture).DEFAULT.get_state_dict(progress=True, check_hash=True)
+    return state
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise CheckpointError(f"backbone weights {path}: no such file; give a file, DEFAULT or null")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, OSError, EOFError, RuntimeError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"backbone weights {path} cannot be read as plain tensors: {reason}") from error
+    if not isinstance(state, dict):
+        raise CheckpointError(f"backbone weights {path}: expected a state dict, found {type(state).__name__}")
+    return {key: value for key, value in state.items() if isinstance(value, Tensor)}

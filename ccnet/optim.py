@@ -1,0 +1,59 @@
+"""Optimizers over a segmentor's parameter groups."""
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+
+def sgd(
+    model: nn.Module,
+    lr: float,
+    momentum: float = 0.9,
+    weight_decay: float = 1e-4,
+    nesterov: bool = False,
+    head_lr_factor: float = 1.0,
+    decay_all: bool = False,
+) -> Optimizer:
+    """Stochastic gradient descent with momentum; the groups are those of `parameter_groups`."""
+    groups = parameter_groups(model, lr, weight_decay, head_lr_factor, decay_all)
+    return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov)
+
+
+def adamw(
+    model: nn.Module,
+    lr: float,
+    betas: tuple[float, float] | list[float] = (0.9, 0.999),
+    weight_decay: float = 0.01,
+    head_lr_factor: float = 1.0,
+    decay_all: bool = False,
+) -> Optimizer:
+    """AdamW (arXiv:1711.05101); the groups are those of `parameter_groups`."""
+    groups = parameter_groups(model, lr, weight_decay, head_lr_factor, decay_all)
+    return torch.optim.AdamW(groups, lr=lr, betas=(betas[0], betas[1]))
+
+
+def parameter_groups(
+    model: nn.Module, lr: float, weight_decay: float, head_lr_factor: float = 1.0, decay_all: bool = False
+) -> list[dict[str, Any]]:
+    """Backbone and heads, each with and without weight decay.
+
+    Args:
+        head_lr_factor: learning rate of everything outside the backbone, as a multiple of `lr`.
+        decay_all: also decays norms, biases and gamma, as the official CCNet code does; else vectors and scalars are
+            left alone.
+    """
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            key = (name.startswith("backbone."), decay_all or parameter.ndim > 1)
+            groups.setdefault(key, []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "lr": lr if in_backbone else lr * head_lr_factor,
+            "weight_decay": weight_decay if decayed else 0.0,
+        }
+        for (in_backbone, decayed), parameters in groups.items()
+    ]

@@ -1,0 +1,59 @@
+"""Learning rate schedules: pure functions of the step, so that nothing has to be saved or restored."""
+
+import math
+from typing import Protocol
+
+
+class Schedule(Protocol):
+    """The factor that the base learning rates are multiplied with at a step, counted from 0."""
+
+    def __call__(self, step: int) -> float: ...
+
+
+class WarmupCosine:
+    """Linear warm-up from `warmup_factor` to 1, then half a cosine down to `final_factor` at the last step."""
+
+    def __init__(
+        self, max_steps: int, warmup_steps: int = 0, warmup_factor: float = 0.1, final_factor: float = 0.0
+    ) -> None:
+        _require_warmup(warmup_steps, max_steps)
+        self.max_steps = max_steps
+        self.warmup_steps = warmup_steps
+        self.warmup_factor = warmup_factor
+        self.final_factor = final_factor
+
+    def __call__(self, step: int) -> float:
+        if step < self.warmup_steps:
+            return self.warmup_factor + (1 - self.warmup_factor) * step / self.warmup_steps
+        progress = (step - self.warmup_steps) / (self.max_steps - self.warmup_steps)
+        return self.final_factor + (1 - self.final_factor) * (1 + math.cos(math.pi * progress)) / 2
+
+
+class Poly:
+    """(1 - progress)^power, the schedule of the official CCNet code, with an optional linear warm-up and end value."""
+
+    def __init__(
+        self,
+        max_steps: int,
+        power: float = 0.9,
+        warmup_steps: int = 0,
+        warmup_factor: float = 0.1,
+        final_factor: float = 0.0,
+    ) -> None:
+        _require_warmup(warmup_steps, max_steps)
+        self.max_steps = max_steps
+        self.power = power
+        self.warmup_steps = warmup_steps
+        self.warmup_factor = warmup_factor
+        self.final_factor = final_factor
+
+    def __call__(self, step: int) -> float:
+        if step < self.warmup_steps:
+            return self.warmup_factor + (1 - self.warmup_factor) * step / self.warmup_steps
+        progress = (step - self.warmup_steps) / (self.max_steps - self.warmup_steps)
+        return self.final_factor + (1 - self.final_factor) * float((1 - progress) ** self.power)
+
+
+def _require_warmup(warmup_steps: int, max_steps: int) -> None:
+    if not 0 <= warmup_steps < max_steps:
+        raise ValueError(f"schedule.warmup_steps must lie in 0..{max_steps - 1} (max_steps - 1), got {warmup_steps}")
