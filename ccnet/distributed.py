@@ -66,13 +66,14 @@ def mean_over_ranks(total: Tensor, count: Tensor) -> Tensor:
 
     Args:
         total: scalar, this rank's sum, differentiable.
-        count: scalar, this rank's number of elements.
+        count: scalar, this rank's number of elements, or the sum of their weights.
 
     Returns:
         total / (count over all ranks) * world size: the mean over ranks that DistributedDataParallel takes of the
         gradients then is the gradient of the global mean. 0 where nothing is counted.
     """
-    return total * world_size() / sum_over_ranks(count.detach().to(total.dtype)).clamp(min=1)
+    everywhere = sum_over_ranks(count.detach().to(total.dtype))
+    return total * world_size() / everywhere.where(everywhere > 0, 1)
 
 
 def parallel(model: nn.Module, device: torch.device) -> nn.Module:

@@ -1,5 +1,8 @@
 """Cross entropy over the valid pixels."""
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -9,10 +12,19 @@ IGNORE_INDEX = 255
 
 
 class CrossEntropy(nn.Module):
-    """-log p of the true class, mean over all pixels that are not ignored."""
+    """-log p of the true class, mean over all pixels that are not ignored.
 
-    def __init__(self, label_smoothing: float = 0.0) -> None:
+    Args:
+        class_weights: one per class; the mean is then weighted by the true classes' weights. None weighs all alike.
+        label_smoothing: share of the target that is spread over all classes (arXiv:1512.00567).
+    """
+
+    class_weights: Tensor | None
+
+    def __init__(self, class_weights: Sequence[float] | None = None, label_smoothing: float = 0.0) -> None:
         super().__init__()
+        weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
+        self.register_buffer("class_weights", weights)
         self.label_smoothing = label_smoothing
 
     def forward(self, logits_BCHW: Tensor, mask_BHW: Tensor) -> Tensor:
@@ -20,8 +32,11 @@ class CrossEntropy(nn.Module):
         total = F.cross_entropy(
             logits_BCHW,
             mask_BHW,
+            weight=None if self.class_weights is None else self.class_weights.to(logits_BCHW.dtype),
             ignore_index=IGNORE_INDEX,
             reduction="sum",
             label_smoothing=self.label_smoothing,
         )
-        return mean_over_ranks(total, (mask_BHW != IGNORE_INDEX).sum())
+        valid = mask_BHW != IGNORE_INDEX
+        count = valid.sum() if self.class_weights is None else self.class_weights[mask_BHW[valid]].sum()
+        return mean_over_ranks(total, count)

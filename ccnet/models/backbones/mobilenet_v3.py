@@ -14,6 +14,8 @@ class MobileNetV3(nn.Module):
     Args:
         variant: large or small.
         output_stride: 8 or 16; strides beyond it become dilation. 32 leaves the network as it is.
+        last_conv: keeps the 1x1 convolution to 960 or 576 channels before torchvision's classifier; without it the
+            last feature is the last block's, with 160 or 96 channels.
         weights: null (random), DEFAULT (torchvision's) or a file.
         norm_momentum: of the running statistics. torchvision's own 0.01 is made for very long training: from random
             weights the statistics lag so far behind that a trained network scores like an untrained one.
@@ -23,6 +25,7 @@ class MobileNetV3(nn.Module):
         self,
         variant: Literal["large", "small"],
         output_stride: Literal[8, 16, 32] = 16,
+        last_conv: bool = True,
         weights: str | None = None,
         norm_momentum: float = 0.1,
     ) -> None:
@@ -32,8 +35,7 @@ class MobileNetV3(nn.Module):
         network = get_model(f"mobilenet_v3_{variant}", weights=None)
         network.classifier = nn.Identity()
         load_weights(network, f"mobilenet_v3_{variant}", weights)
-        _stride_2, *stages = _split_at_strides(network.features)
-        self.stem = _stride_2
+        self.stem, *stages = _split_at_strides(network.features if last_conv else network.features[:-1])
         self.stages = nn.ModuleList(stages)
         dilate_to(output_stride, stages[-2:])
         set_norm_momentum(self, norm_momentum)

@@ -24,11 +24,12 @@ class RCCAHead(nn.Module):
         dropout: share of channels dropped before the classifier.
         skip_features: indices of finer backbone features that refine the result, coarse to fine; none in the paper.
         skip_channels: of each such feature after its projection.
-        decoder_channels: of the convolutions that take them in.
+        decoder_channels: of the convolution that takes each of them in.
+        decoder_separable: whether these convolutions are depthwise separable.
         embedding_channels: size of a 1x1 projection of the attention's output, for the category-consistent loss.
 
     Raises:
-        ValueError: a negative recurrence or number of convolutions.
+        ValueError: a negative recurrence or number of convolutions; skips and decoder channels of unequal number.
     """
 
     def __init__(
@@ -42,12 +43,15 @@ class RCCAHead(nn.Module):
         dropout: float = 0.1,
         skip_features: Sequence[int] = (),
         skip_channels: int = 48,
-        decoder_channels: int = 128,
+        decoder_channels: Sequence[int] = (),
+        decoder_separable: bool = False,
         embedding_channels: int | None = None,
     ) -> None:
         super().__init__()
         if recurrence < 0 or fusion_convs < 0:
             raise ValueError(f"recurrence and fusion_convs must be >= 0, got {recurrence} and {fusion_convs}")
+        if len(skip_features) != len(decoder_channels):
+            raise ValueError(f"skip_features {skip_features} and decoder_channels {decoder_channels} must be as many")
         self.recurrence = recurrence
         self.reduction = ConvNormAct(in_channels[-1], channels, reduction_kernel)
         # Built for R = 0 too: such a model can still be evaluated with more loops.
@@ -60,9 +64,9 @@ class RCCAHead(nn.Module):
         width = channels if fusion_convs else joined
         self.skips = nn.ModuleList()
         self.skip_features = list(skip_features)
-        for index in self.skip_features:
-            self.skips.append(SkipFusion(width, in_channels[index], skip_channels, decoder_channels))
-            width = decoder_channels
+        for index, channels_out in zip(skip_features, decoder_channels, strict=True):
+            self.skips.append(SkipFusion(width, in_channels[index], skip_channels, channels_out, decoder_separable))
+            width = channels_out
         self.dropout = nn.Dropout2d(dropout)
         self.classifier = nn.Conv2d(width, num_classes, 1)
         self.embedding = nn.Conv2d(channels, embedding_channels, 1) if embedding_channels else None
