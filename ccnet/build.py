@@ -119,10 +119,16 @@ def prepare_dataset(config: RunConfig) -> None:
 
 
 def build_model(config: RunConfig, num_classes: int, *, pretrained: bool) -> Segmentor:
-    """The network; without `pretrained` no weights are read, because a checkpoint's will follow."""
+    """The network, with an auxiliary head where its loss has a weight.
+
+    Args:
+        config: of the run.
+        num_classes: of the data set.
+        pretrained: whether the backbone reads its weights; not where a checkpoint's will follow.
+    """
     backbone = _build(config.backbone if pretrained else {**config.backbone, "weights": None})
     channels = {"in_channels": backbone.out_channels, "num_classes": num_classes}
-    auxiliary_head = None if config.auxiliary_head is None else _build(config.auxiliary_head, **channels)
+    auxiliary_head = _build(config.auxiliary_head, **channels) if config.loss.get("auxiliary_weight") else None
     model = config.model
     preprocess = Preprocess(model.mean, model.std, model.channel_order.value)
     return Segmentor(preprocess, backbone, _build(config.head, **channels), auxiliary_head, model.align_corners)

@@ -90,7 +90,7 @@ class RunConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     backbone: Part = MISSING
     head: Part = MISSING
-    auxiliary_head: Part | None = None
+    auxiliary_head: Part = MISSING
     loss: Part = MISSING
     optimizer: Part = MISSING
     schedule: Part = MISSING

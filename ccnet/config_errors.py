@@ -31,7 +31,10 @@ def explain(error: Exception, keys: Mapping[str, Iterable[str]], overrides: Sequ
         choices = sorted(path.stem for path in (CONFIG_DIR / group).glob("*.yaml"))
         return ConfigError(f"configs/{group} has no {name}.yaml; {_hint(name, choices, f'{group}=')}")
     if no_key := re.search(r"Could not override '([^']+)'", text):
-        return unknown_key(no_key.group(1), keys[""], overrides)
+        key, parent = no_key.group(1), no_key.group(1).rpartition(".")[0]
+        while parent and not _keys_below(parent, overrides):  # the mistake lies further up
+            key, parent = parent, parent.rpartition(".")[0]
+        return unknown_key(key, _keys_below(parent, overrides) if parent else keys[""], overrides)
     if wrong := re.search(r"^(Value|Invalid value|Missing mandatory value).*$", text, re.MULTILINE):
         key = full_key.group(1) if full_key else ""
         return ConfigError(f"{key} ({origin(key, overrides)}): {wrong.group()}")
@@ -46,7 +49,7 @@ def unknown_key(key: str, valid: Iterable[str], overrides: Sequence[str]) -> Con
 
 def origin(key: str, overrides: Sequence[str]) -> str:
     """Where a key was set: the command line, else the last composed YAML file that names it."""
-    if any(item.partition("=")[0].lstrip("+~") == key for item in overrides):
+    if any(f"{item.partition('=')[0].lstrip('+~')}.".startswith(f"{key}.") for item in overrides):
         return "command line"
     for path in reversed(_composed_files(overrides)):
         if _sets(path, key):
@@ -78,10 +81,22 @@ def _defaults(path: Path) -> dict[str, str]:
 
 
 def _sets(path: Path, key: str) -> bool:
-    """True if the file names the key, seen from where the file's content goes."""
+    """True if the file names the key."""
+    parent, _, last = key.rpartition(".")
+    return last in _names(path, parent)
+
+
+def _keys_below(key: str, overrides: Sequence[str]) -> set[str]:
+    """What the files of a composition name directly below a key."""
+    found = {name for path in _composed_files(overrides) for name in _names(path, key)}
+    return {name for name in found if not name.startswith("_")}
+
+
+def _names(path: Path, key: str) -> set[str]:
+    """What a file names directly below a key, seen from where the file's content goes."""
     content: Any = OmegaConf.load(path)
-    is_global = path.parent == CONFIG_DIR or "@package _global_" in path.read_text(encoding="utf-8")
-    *parents, last = (key if is_global else key.removeprefix(f"{path.parent.name}.")).split(".")
-    for name in parents:
+    if path.parent != CONFIG_DIR and "@package _global_" not in path.read_text(encoding="utf-8"):
+        content = OmegaConf.create({path.parent.name: content})
+    for name in filter(None, key.split(".")):
         content = content.get(name) if isinstance(content, DictConfig) else None
-    return isinstance(content, DictConfig) and last in content
+    return set(map(str, content)) if isinstance(content, DictConfig) else set()

@@ -59,8 +59,8 @@ def read_mask(path: Path) -> NDArray[np.int64]:
 
 def _open(path: Path) -> Image.Image:
     try:
-        image = Image.open(path, formats=IMAGE_FORMATS)
-        image.load()
+        with Image.open(path, formats=IMAGE_FORMATS) as image:
+            image.load()
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except UnidentifiedImageError:

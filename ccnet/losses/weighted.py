@@ -23,8 +23,8 @@ class WeightedLoss(nn.Module):
     Args:
         terms: name -> loss of (logits, mask), or of (features, mask) where the loss says `on_features`.
         weights: name -> weight, for each term.
-        auxiliary: loss of the auxiliary logits; null leaves them out.
-        auxiliary_weight: its weight.
+        auxiliary: loss of the auxiliary logits.
+        auxiliary_weight: its weight; 0 trains without an auxiliary head.
         align_corners: how logits are upsampled; the model's.
 
     Raises:
@@ -35,7 +35,7 @@ class WeightedLoss(nn.Module):
         self,
         terms: Mapping[str, nn.Module],
         weights: Mapping[str, float],
-        auxiliary: nn.Module | None = None,
+        auxiliary: nn.Module,
         auxiliary_weight: float = 0.4,
         align_corners: bool = False,
     ) -> None:
@@ -55,7 +55,7 @@ class WeightedLoss(nn.Module):
         for name, term in self.terms.items():
             seen = self._features(outputs) if getattr(term, "on_features", False) else logits
             losses[name] = self.weights[name] * term(seen, mask_BHW)
-        if self.auxiliary is not None and outputs.auxiliary is not None:
+        if self.auxiliary_weight and outputs.auxiliary is not None:
             auxiliary = self._at_mask_size(outputs.auxiliary, mask_BHW)
             losses["auxiliary"] = self.auxiliary_weight * self.auxiliary(auxiliary, mask_BHW)
         return losses

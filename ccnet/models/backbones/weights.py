@@ -5,6 +5,7 @@ import pickle
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -57,9 +58,9 @@ def _read(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, OSError, EOFError, RuntimeError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0]
+    except (pickle.UnpicklingError, OSError, EOFError, RuntimeError, ValueError, KeyError, SafetensorError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"backbone weights {path} cannot be read as plain tensors: {reason}") from error
     if not isinstance(state, dict):
         raise CheckpointError(f"backbone weights {path}: expected a state dict, found {type(state).__name__}")
-    return {key: value for key, value in state.items() if isinstance(value, Tensor)}
+    return {key: value for key, value in state.items() if isinstance(key, str) and isinstance(value, Tensor)}

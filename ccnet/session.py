@@ -1,0 +1,67 @@
+"""A training run from its configuration to its report: where all rooms meet."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from ccnet import build, checkpoint, distributed, run
+from ccnet.config import RunConfig, to_yaml
+from ccnet.evaluation.report import finish, panel, print_finished
+from ccnet.training.log import RunLog
+from ccnet.training.milestones import Milestones, resume
+
+
+def train(config: RunConfig, overrides: Sequence[str] = ()) -> Path:
+    """Starts the run, or continues what its folder holds of it.
+
+    Args:
+        config: of the run.
+        overrides: the command line, for messages.
+
+    Returns:
+        The run's folder.
+
+    Raises:
+        UserError: a mistake in the configuration, the data or the run's folder.
+    """
+    build.check(config, overrides)
+    folder = run.open_run(config)
+    device = distributed.setup(config.trainer.device)
+    try:
+        _train(config, folder, device)
+    finally:
+        distributed.shutdown()
+    return folder
+
+
+def _train(config: RunConfig, folder: Path, device: torch.device) -> None:
+    if distributed.is_main():
+        build.prepare_dataset(config)
+    distributed.barrier()
+    train_set = build.build_dataset(config, config.train_split)
+    val_set = build.build_dataset(config, config.val_split)
+    torch.manual_seed(config.seed)
+    model = build.build_model(config, train_set.num_classes, pretrained=True).to(device)
+    trainer = build.build_trainer(config, model, device)
+    if found := checkpoint.newest(folder / "checkpoints"):
+        resume(trainer, model, found)
+    if trainer.step >= config.trainer.max_steps:
+        print_finished(folder)
+        return
+    if distributed.is_main():
+        run.write_run(folder, config, str(device))
+    evaluate = build.build_evaluator(config, val_set, device)
+    with RunLog(folder, config.trainer.max_steps, trainer.step, config.trainer.log_every) as log:
+
+        def show(step: int) -> None:
+            log.scores(step, evaluate.scores.as_dict())
+            for picture in evaluate.pictures:
+                log.picture(step, f"val/{picture.name}", panel(picture, val_set.palette))
+
+        log.text("config", to_yaml(config))
+        about = run.about(config, val_set.class_names, val_set.palette)
+        milestones = Milestones(folder / "checkpoints", trainer, model, evaluate, about, show, config.trainer)
+        trainer.fit(build.build_train_batches(config, train_set, trainer.step), [log, milestones])
+    if distributed.is_main():
+        finish(folder, evaluate.scores, evaluate.pictures, val_set.palette)

@@ -1,0 +1,111 @@
+"""The stream of batches: a function of (seed, step) alone."""
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ccnet.data.augmentation import ScaleCropFlip
+from ccnet.data.cityscapes import Cityscapes
+from ccnet.data.loader import Batch, collate, evaluation_batches, permutation, train_batches
+from ccnet.errors import DataError
+
+
+@pytest.fixture
+def dataset(cityscapes: Path) -> Cityscapes:
+    """Four training images."""
+    return Cityscapes(str(cityscapes), "train")
+
+
+AUGMENTATION = ScaleCropFlip((24, 32))
+
+
+def digests(batches: Iterable[Batch]) -> list[str]:
+    """Names, pixels and labels of each batch."""
+    return [
+        ",".join(batch["name"])
+        + hashlib.sha256(batch["image"].numpy().tobytes() + batch["mask"].numpy().tobytes()).hexdigest()
+        for batch in batches
+    ]
+
+
+def stream(dataset: Cityscapes, steps: range, workers: int = 0, **ranks: int) -> list[str]:
+    return digests(train_batches(dataset, AUGMENTATION, seed=5, batch_size=4, steps=steps, workers=workers, **ranks))
+
+
+def test_the_stream_does_not_depend_on_workers_or_where_it_starts(dataset: Cityscapes) -> None:
+    """Oracle: the stream without workers from step 0."""
+    whole = stream(dataset, range(6))
+    assert stream(dataset, range(6), workers=2) == whole
+    assert stream(dataset, range(3, 6), workers=1) == whole[3:]
+
+
+def test_epochs_see_every_image_once_and_augment_anew(dataset: Cityscapes) -> None:
+    """Oracle: the set of names; with four images and batches of four a step is an epoch."""
+    batches = list(train_batches(dataset, AUGMENTATION, seed=5, batch_size=4, steps=range(3), workers=0))
+    names = [sorted(batch["name"]) for batch in batches]
+    assert names == [sorted(pair.name for pair in dataset.pairs)] * 3
+    pictures = {batch["image"][batch["name"].index(names[0][0])].numpy().tobytes() for batch in batches}
+    assert len(pictures) == 3
+
+
+def test_batches_cross_epochs(dataset: Cityscapes) -> None:
+    """Oracle: 4 steps of 3 see each of 4 images three times."""
+    batches = train_batches(dataset, AUGMENTATION, seed=5, batch_size=3, steps=range(4), workers=0)
+    names = [name for batch in batches for name in batch["name"]]
+    assert sorted(names) == sorted([pair.name for pair in dataset.pairs] * 3)
+
+
+def test_ranks_share_the_batch(dataset: Cityscapes) -> None:
+    """Oracle: the batch of one rank."""
+    args = {"seed": 5, "batch_size": 4, "steps": range(2), "workers": 0}
+    whole = [batch["name"] for batch in train_batches(dataset, AUGMENTATION, **args)]
+    shares = [
+        [batch["name"] for batch in train_batches(dataset, AUGMENTATION, **args, rank=rank, world_size=2)]
+        for rank in range(2)
+    ]
+    assert [left + right for left, right in zip(*shares, strict=True)] == whole
+    with pytest.raises(DataError, match="cannot be shared by 3 ranks"):
+        next(iter(train_batches(dataset, AUGMENTATION, **args, world_size=3)))
+
+
+def test_seeds_and_epochs_permute_differently() -> None:
+    """Oracle: numpy, and that a permutation is one."""
+    orders = {tuple(permutation(seed, epoch, 50)) for seed in range(3) for epoch in range(3)}
+    assert len(orders) == 9
+    assert all(sorted(order) == list(range(50)) for order in orders)
+
+
+@pytest.mark.parametrize(("size", "world_size"), [(size, world) for size in (1, 2, 5) for world in (1, 2, 4)])
+def test_evaluation_sees_each_image_once_over_all_ranks(dataset: Cityscapes, size: int, world_size: int) -> None:
+    """Oracle: the list of names; torch's DistributedSampler would repeat some to fill up."""
+    dataset.pairs = (dataset.pairs * 2)[:size]
+    names = [
+        name
+        for rank in range(world_size)
+        for batch in evaluation_batches(dataset, rank=rank, world_size=world_size)
+        for name in batch["name"]
+    ]
+    assert sorted(names) == sorted(pair.name for pair in dataset.pairs)
+
+
+def test_batches_are_uint8_and_channels_last(dataset: Cityscapes) -> None:
+    """Oracle: the array that was decoded."""
+    batch = collate([dataset[0], dataset[1]])
+    assert batch["image"].shape == (2, 3, 48, 64)
+    assert np.array_equal(batch["image"][0].permute(1, 2, 0).numpy(), dataset[0]["image"])
+    assert batch["image"].permute(0, 2, 3, 1).is_contiguous()
+    with pytest.raises(DataError, match="different sizes"):
+        collate([dataset[0], {**dataset[1], "image": np.zeros((4, 4, 3), np.uint8)}])
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_bad_file_is_named_without_the_workers_traceback(dataset: Cityscapes, workers: int) -> None:
+    """Oracle: one line that names the file."""
+    dataset.pairs[2].image.write_bytes(b"not an image")
+    with pytest.raises(DataError) as caught:
+        list(evaluation_batches(dataset, workers=workers))
+    assert str(caught.value).startswith(str(dataset.pairs[2].image))
+    assert "\n" not in str(caught.value)
