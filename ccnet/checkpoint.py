@@ -9,6 +9,7 @@ checkpoints/step_0004000/
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ccnet.errors import CheckpointError
+
+logger = logging.getLogger("ccnet")
 
 MANIFEST = "MANIFEST.json"
 META = "meta.json"
@@ -137,7 +140,7 @@ def newest(folder: Path) -> Checkpoint | None:
             return load(path)
         except CheckpointError as error:
             errors.append(error)
-            print(f"warning: skipping a damaged checkpoint: {error}")
+            logger.warning("skipping a damaged checkpoint: %s", error)
     if errors:
         raise CheckpointError(f"no checkpoint in {folder} is whole; the newest: {errors[0]}")
     return None

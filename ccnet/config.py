@@ -1,5 +1,6 @@
 """The configuration of a run: schema, composition, checks. Knows YAML, imports no torch."""
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -162,8 +163,11 @@ def with_sweep_name(config: RunConfig) -> RunConfig:
     hydra = HydraConfig.get()
     if hydra.mode != RunMode.MULTIRUN:
         return config
-    told = [item for item in hydra.overrides.task if not item.lstrip("+").startswith(("experiment=", "name="))]
-    return replace(config, name=",".join([config.name, *told]).replace("/", "_"))
+    told = [item for item in hydra.overrides.task if not item.lstrip("+").startswith(("experiment=", "name=", "runs_"))]
+    label = ",".join(told).replace("/", "_")
+    if len(label) > 100:  # file systems end at 255 bytes, readers earlier
+        label = hashlib.sha256(label.encode()).hexdigest()[:12]
+    return replace(config, name=f"{config.name},{label}")
 
 
 def to_json(config: RunConfig) -> dict[str, Any]:

@@ -15,9 +15,7 @@ Palette = Sequence[Sequence[int]]
 
 def colorize(mask: Mask, palette: Palette) -> Rgb:
     """Class indices (H, W) -> colours (H, W, 3); ignored pixels are black."""
-    table = np.full((256, 3), IGNORE_COLOR, dtype=np.uint8)
-    table[: len(palette)] = palette
-    return table[mask]
+    return _table(palette)[mask]
 
 
 def overlay(image: Rgb, mask: Mask, palette: Palette, opacity: float = 0.6) -> Rgb:
@@ -36,7 +34,8 @@ def side_by_side(images: Sequence[Rgb], gap: int = 4) -> Rgb:
 def index_png(mask: Mask, palette: Palette) -> Image.Image:
     """A palette PNG: viewers show colours, programs read class indices."""
     picture = Image.frombytes("P", (mask.shape[1], mask.shape[0]), mask.tobytes())
-    picture.putpalette([channel for color in palette for channel in color])
+    # All 256 colours: with up to 16, Pillow writes four bits a pixel or fewer, and 255 becomes a class.
+    picture.putpalette(_table(palette).tobytes())
     return picture
 
 
@@ -63,6 +62,12 @@ def confusion_figure(confusion: NDArray[np.int64], class_names: Sequence[str]) -
             _draw_cell(draw, (margin + column * cell, margin + row * cell), cell, float(share[row, column]), font)
     draw.text((8, 8), "true class in rows,\npredicted in columns,\nper cent of the row", "gray", font)
     return figure
+
+
+def _table(palette: Palette) -> Rgb:
+    table = np.full((256, 3), IGNORE_COLOR, dtype=np.uint8)
+    table[: len(palette)] = palette
+    return table
 
 
 def _vertical_text(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, length: int) -> Image.Image:

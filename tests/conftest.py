@@ -79,3 +79,33 @@ def folder(tmp_path: Path) -> Path:
 def make_folder() -> Callable[..., Path]:
     """Writes a folder data set where a test wants it."""
     return write_folder
+
+
+TINY = [
+    "backbone=mobilenet_v3_small",
+    "backbone.output_stride=16",
+    "backbone.weights=null",
+    "head.channels=16",
+    "auxiliary_head.channels=16",
+    "augmentation.crop_size=[32,48]",
+    "schedule.warmup_steps=1",
+    "trainer.max_steps=4",
+    "trainer.batch_size=2",
+    "trainer.precision=fp32",
+    "trainer.device=cpu",
+    "trainer.workers=0",
+    "trainer.evaluate_every=2",
+    "trainer.save_every=1",
+]
+
+
+@pytest.fixture
+def tiny_overrides(cityscapes: Path, tmp_path: Path) -> list[str]:
+    """The real recipe, shrunk to what a CPU does in a second."""
+    return [
+        "+experiment=cityscapes_r2_ohem",
+        f"dataset.root={cityscapes}",
+        f"runs_dir={tmp_path / 'runs'}",
+        "name=tiny",
+        *TINY,
+    ]

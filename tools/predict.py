@@ -14,6 +14,7 @@ def main() -> int:
     parser.add_argument("--input", required=True, help="an image, or a folder searched with its sub-folders")
     parser.add_argument("--opacity", type=float, default=0.6, help="of the colours in overlays, 0..1 (default 0.6)")
     arguments = parse(parser)
+    overrides = [*inference_overrides(arguments), *arguments.overrides]
 
     from ccnet import build, distributed, run
     from ccnet.load import load_model
@@ -22,7 +23,7 @@ def main() -> int:
     images = find_images(Path(arguments.input))
     device = distributed.setup(arguments.device)
     path = run.find_checkpoint(arguments.checkpoint)
-    loaded = load_model(path, device, [*inference_overrides(arguments), *arguments.overrides])
+    loaded = load_model(path, device, overrides)
     inference = build.build_inference(loaded.config)
     output = Path(arguments.output or "predictions")
     failures = predict_images(loaded, inference, images, output, arguments.opacity)

@@ -5,6 +5,7 @@ import os
 import sys
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from ccnet.config import composition_errors, to_config, with_sweep_name
@@ -18,11 +19,12 @@ os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra lets exceptions through, to be pri
 def main(node: DictConfig) -> None:
     """Hydra's entry point."""
     with one_line_errors():
-        config = with_sweep_name(to_config(node, sys.argv[1:]))
+        overrides = list(HydraConfig.get().overrides.task)
+        config = with_sweep_name(to_config(node, overrides))
 
         from ccnet.session import train  # here, so that --help and a mistyped key answer at once
 
-        train(config, sys.argv[1:])
+        train(config, overrides)
 
 
 if __name__ == "__main__":

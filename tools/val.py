@@ -12,6 +12,7 @@ def main() -> None:
     parser = evaluation_parser(__doc__)
     parser.add_argument("--split", help="data split; the run's val_split where not given")
     arguments = parse(parser)
+    overrides = [*inference_overrides(arguments), *arguments.overrides]
 
     from ccnet import build, distributed, run
     from ccnet.evaluation.report import print_scores, track, write_pictures, write_report
@@ -19,7 +20,7 @@ def main() -> None:
 
     device = distributed.setup(arguments.device)
     path = run.find_checkpoint(arguments.checkpoint)
-    loaded = load_model(path, device, [*inference_overrides(arguments), *arguments.overrides])
+    loaded = load_model(path, device, overrides)
     split = arguments.split or loaded.config.val_split
     dataset = build.build_dataset(loaded.config, split)
     loaded.require_classes_of(dataset)

@@ -77,7 +77,7 @@ class Inference:
         window_batch_size: windows in one forward pass.
 
     Raises:
-        ValueError: no or non-positive scales, a stride without windows or beyond their size.
+        ValueError: no or non-positive scales, a stride without windows or beyond their size, no window at a time.
     """
 
     def __init__(
@@ -90,6 +90,8 @@ class Inference:
     ) -> None:
         if not scales or min(scales) <= 0:
             raise ValueError(f"scales must be positive numbers, got {list(scales)}")
+        if window_batch_size < 1:
+            raise ValueError(f"window_batch_size must be positive, got {window_batch_size}")
         if crop_size is None:
             if stride is not None:
                 raise ValueError("a stride has no effect without crop_size")

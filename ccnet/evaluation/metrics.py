@@ -26,8 +26,9 @@ class ConfusionMatrix:
         valid = mask != IGNORE_INDEX
         true, predicted = mask[valid].long(), prediction[valid].long()
         for name, index in (("mask", true), ("prediction", predicted)):
-            if index.numel() and (int(index.min()) < 0 or int(index.max()) >= self.num_classes):
-                raise ValueError(f"{name} holds class {int(index.max())}, there are {self.num_classes} classes")
+            outside = index[(index < 0) | (index >= self.num_classes)]
+            if outside.numel():
+                raise ValueError(f"{name} holds class {int(outside[0])}, there are {self.num_classes} classes")
         cells = torch.bincount(true * self.num_classes + predicted, minlength=self.num_classes**2)
         self.counts = self.counts.to(cells.device) + cells.view(self.num_classes, self.num_classes)
 

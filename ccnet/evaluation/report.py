@@ -33,9 +33,9 @@ def scores_dict(scores: Scores) -> dict[str, Any]:
     """Everything in 0..1; a class without score is null."""
     per_class = zip(scores.class_names, scores.iou.tolist(), scores.accuracy.tolist(), strict=True)
     return {
-        "mIoU": scores.mean_iou,
-        "mAcc": scores.mean_accuracy,
-        "aAcc": scores.pixel_accuracy,
+        "mIoU": _or_null(scores.mean_iou),
+        "mAcc": _or_null(scores.mean_accuracy),
+        "aAcc": _or_null(scores.pixel_accuracy),
         "classes": {name: {"IoU": _or_null(iou), "accuracy": _or_null(acc)} for name, iou, acc in per_class},
     }
 
@@ -75,7 +75,7 @@ def finish(folder: Path, scores: Scores, pictures: Sequence[Picture], palette: P
 def print_finished(folder: Path) -> None:
     """What there is to say about a run that has reached its last step already."""
     metrics = json.loads((folder / "report" / "metrics.json").read_text())
-    print(f"{folder} is finished: mIoU {100 * metrics['mIoU']:.1f}; give a new run a name=... of its own")
+    print(f"{folder} is finished: mIoU {_per_cent(metrics['mIoU'])}; give a new run a name=... of its own")
 
 
 def write_pictures(folder: Path, pictures: Sequence[Picture], palette: Palette) -> None:
@@ -91,8 +91,8 @@ def panel(picture: Picture, palette: Palette) -> Rgb:
     return side_by_side([picture.image, truth, prediction])
 
 
-def _per_cent(value: float) -> str:
-    return "-" if math.isnan(value) else f"{100 * value:.1f}"
+def _per_cent(value: float | None) -> str:
+    return "-" if value is None or math.isnan(value) else f"{100 * value:.1f}"
 
 
 def _or_null(value: float) -> float | None:

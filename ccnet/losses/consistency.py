@@ -36,6 +36,7 @@ class CategoryConsistency(nn.Module):
 
         The mask is brought to the features' size by nearest neighbour.
         """
+        features_BDHW = features_BDHW.to(torch.promote_types(features_BDHW.dtype, torch.float32))
         size = features_BDHW.shape[-2:]
         small_mask = F.interpolate(mask_BHW[:, None].float(), size, mode="nearest-exact")[:, 0].long()
         valid = small_mask != IGNORE_INDEX

@@ -29,6 +29,7 @@ class CrossEntropy(nn.Module):
 
     def forward(self, logits_BCHW: Tensor, mask_BHW: Tensor) -> Tensor:
         """(B, C, H, W) and (B, H, W) with 255 = ignored -> scalar; 0 where every pixel is ignored."""
+        logits_BCHW = logits_BCHW.to(torch.promote_types(logits_BCHW.dtype, torch.float32))
         total = F.cross_entropy(
             logits_BCHW,
             mask_BHW,

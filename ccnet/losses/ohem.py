@@ -24,6 +24,7 @@ class OHEM(nn.Module):
 
     def forward(self, logits_BCHW: Tensor, mask_BHW: Tensor) -> Tensor:
         """(B, C, H, W) and (B, H, W) with 255 = ignored -> scalar; 0 where every pixel is ignored."""
+        logits_BCHW = logits_BCHW.to(torch.promote_types(logits_BCHW.dtype, torch.float32))
         pixel_losses = F.cross_entropy(logits_BCHW, mask_BHW, ignore_index=IGNORE_INDEX, reduction="none")
         valid = mask_BHW != IGNORE_INDEX
         kept = valid & (pixel_losses >= self._smallest_kept_loss(pixel_losses.detach()[valid]))

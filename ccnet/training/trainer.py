@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ccnet import distributed
+from ccnet.errors import UserError
 
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-class NonFiniteLossError(FloatingPointError):
+class NonFiniteLossError(UserError):
     """The loss is NaN or infinite."""
 
 
@@ -112,7 +113,7 @@ class Trainer:
     def _require_finite(self, total: Tensor, losses: Mapping[str, Tensor], names: Sequence[str]) -> None:
         bad = distributed.sum_over_ranks((~torch.isfinite(total)).float())
         if bad > 0:
-            terms = ", ".join(f"{name} {float(value):g}" for name, value in losses.items())
+            terms = ", ".join(f"{name} {value.item():g}" for name, value in losses.items())
             raise NonFiniteLossError(
                 f"the loss is not finite at step {self.step} ({terms}) on the samples {', '.join(names)}; "
                 "lower optimizer.lr, set trainer.clip_grad_norm, or train in fp32 or bf16"
