@@ -159,6 +159,8 @@ def build_evaluator(config: RunConfig, dataset: SegmentationDataset, device: tor
 def build_trainer(config: RunConfig, model: Segmentor, device: torch.device) -> Trainer:
     """The loop around a model that is on its device already."""
     trainer = config.trainer
+    if trainer.channels_last:
+        model.to(memory_format=torch.channels_last)
     return Trainer(
         model=distributed.parallel(model, device),
         loss=build_loss(config),

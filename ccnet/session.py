@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from ccnet import build, checkpoint, distributed, run
+from ccnet.allocator import keep_freed_memory
 from ccnet.config import RunConfig, to_yaml
 from ccnet.evaluation.report import finish, panel, print_finished
 from ccnet.training.log import RunLog
@@ -27,6 +28,7 @@ def train(config: RunConfig, overrides: Sequence[str] = ()) -> Path:
     """
     build.check(config, overrides)
     folder = run.open_run(config)
+    keep_freed_memory()
     device = distributed.setup(config.trainer.device)
     try:
         _train(config, folder, device)

@@ -54,8 +54,9 @@ class RCCAHead(nn.Module):
             raise ValueError(f"skip_features {skip_features} and decoder_channels {decoder_channels} must be as many")
         self.recurrence = recurrence
         self.reduction = ConvNormAct(in_channels[-1], channels, reduction_kernel)
-        # Built for R = 0 too: such a model can still be evaluated with more loops.
-        self.attention = CrissCrossAttention(channels)
+        # Built for R = 0 too, as such a model can still be evaluated with more loops; but several ranks train together
+        # only where every parameter that wants a gradient gets one.
+        self.attention = CrissCrossAttention(channels).requires_grad_(recurrence > 0)
         self.context = ConvNormAct(channels, channels)
         joined = in_channels[-1] + channels
         self.fusion = nn.Sequential(

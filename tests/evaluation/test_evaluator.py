@@ -1,0 +1,120 @@
+"""The evaluator against a confusion matrix made directly."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ccnet.evaluation.evaluator import Evaluator
+from ccnet.evaluation.metrics import ConfusionMatrix
+
+CPU = torch.device("cpu")
+SIZES = (2, 2, 1)
+
+
+def batches() -> list[dict[str, Any]]:
+    """Batches of random images and masks, the last one smaller."""
+    rng = np.random.default_rng(0)
+    made = []
+    for number, size in enumerate(SIZES):
+        mask = rng.choice([0, 1, 2, 255], (size, 5, 4)).astype(np.uint8)
+        image = rng.integers(0, 256, (size, 3, 5, 4), dtype=np.uint8)
+        names = [f"city/{number}_{i}" for i in range(size)]
+        made.append({"image": torch.from_numpy(image), "mask": torch.from_numpy(mask), "name": names})
+    return made
+
+
+def predicted(image: Tensor) -> Tensor:
+    return image[:, 0].long() % 3
+
+
+def inference(model: nn.Module, image: Tensor) -> Tensor:
+    """The red channel decides; the model has to be in eval mode."""
+    assert not model.training
+    return F.one_hot(predicted(image), 3).permute(0, 3, 1, 2).float()
+
+
+def evaluator(**options: Any) -> Evaluator:
+    return Evaluator(**{"batches": batches, "inference": inference, "class_names": "abc", "device": CPU, **options})
+
+
+def direct() -> Tensor:
+    matrix = ConfusionMatrix(3)
+    for batch in batches():
+        matrix.update(predicted(batch["image"]), batch["mask"])
+    return matrix.counts
+
+
+def test_scores_are_those_of_the_direct_confusion() -> None:
+    """Oracle: a confusion matrix of the same predictions; a second call starts from zero."""
+    evaluate = evaluator()
+    for _ in range(2):
+        scores = evaluate(nn.Identity())
+        assert torch.equal(scores.confusion, direct())
+    assert evaluate.scores is scores
+    assert list(scores.class_names) == ["a", "b", "c"]
+
+
+def test_counts_are_summed_over_ranks_once() -> None:
+    """Oracle: what the handed function returns, called once with the whole matrix."""
+    given = []
+
+    def twice(counts: Tensor) -> Tensor:
+        given.append(counts.clone())
+        return counts * 2
+
+    scores = evaluator(sum_over_ranks=twice)(nn.Identity())
+    assert len(given) == 1
+    assert torch.equal(given[0], direct())
+    assert torch.equal(scores.confusion, 2 * direct())
+
+
+def test_batches_run_through_track() -> None:
+    """Oracle: batches that `track` holds back are not scored."""
+
+    def first_only(given: Iterable[Any]) -> Iterable[Any]:
+        return list(given)[:1]
+
+    scores = evaluator(track=first_only)(nn.Identity())
+    assert scores.confusion.sum() == (batches()[0]["mask"] != 255).sum()
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_mode_is_restored(training: bool) -> None:
+    """Oracle: the mode before."""
+    model = nn.Sequential(nn.Dropout()).train(training)
+    evaluator()(model)
+    assert (model.training, model[0].training) == (training, training)
+
+
+def test_mode_is_restored_after_an_exception() -> None:
+    """Oracle: training mode, and the exception itself comes through."""
+
+    def broken(model: nn.Module, image: Tensor) -> Tensor:
+        raise RuntimeError("out of memory")
+
+    model = nn.Sequential(nn.Dropout()).train()
+    with pytest.raises(RuntimeError, match="out of memory"):
+        evaluator(inference=broken)(model)
+    assert model.training
+    assert model[0].training
+
+
+@pytest.mark.parametrize("number", [0, 1, 3, 99])
+def test_the_first_pictures_are_kept(number: int) -> None:
+    """Oracle: the samples in order, over batches of uneven size; not more than asked for."""
+    evaluate = evaluator(num_pictures=number)
+    for _ in range(2):
+        evaluate(nn.Identity())
+    samples = [(b["name"][i], b["image"][i], b["mask"][i]) for b in batches() for i in range(len(b["name"]))]
+    assert len(evaluate.pictures) == min(number, sum(SIZES))
+    for picture, (name, image, mask) in zip(evaluate.pictures, samples, strict=False):
+        assert picture.name == name
+        assert np.array_equal(picture.image, image.permute(1, 2, 0).numpy())
+        assert np.array_equal(picture.mask, mask.numpy())
+        assert np.array_equal(picture.prediction, predicted(image[None])[0].numpy())
+        assert {array.dtype for array in (picture.image, picture.mask, picture.prediction)} == {np.dtype("uint8")}

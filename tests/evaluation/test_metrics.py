@@ -1,0 +1,116 @@
+"""Scores against a loop, torchmetrics and numbers worked out by hand."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torchmetrics.classification import MulticlassConfusionMatrix, MulticlassJaccardIndex
+
+from ccnet.evaluation.metrics import ConfusionMatrix, Scores
+
+
+def batches(num_classes: int = 5, count: int = 3) -> list[tuple[Tensor, Tensor]]:
+    """Predictions (int64) and masks (uint8) with a third of the pixels ignored."""
+    generator = torch.Generator().manual_seed(0)
+    pairs = []
+    for _ in range(count):
+        prediction, mask = torch.randint(0, num_classes, (2, 2, 7, 5), generator=generator)
+        pairs.append((prediction, mask.masked_fill(torch.rand(2, 7, 5, generator=generator) < 0.3, 255).byte()))
+    return pairs
+
+
+def confusion(pairs: list[tuple[Tensor, Tensor]], num_classes: int = 5) -> Tensor:
+    matrix = ConfusionMatrix(num_classes)
+    for prediction, mask in pairs:
+        matrix.update(prediction, mask)
+    return matrix.counts
+
+
+def test_counts_pixel_by_pixel() -> None:
+    """Oracle: a loop over the pixels: rows are the truth, columns the prediction, ignored pixels nowhere."""
+    expected = np.zeros((5, 5), dtype=np.int64)
+    for prediction, mask in batches():
+        for true, predicted in zip(mask.flatten().tolist(), prediction.flatten().tolist(), strict=True):
+            if true != 255:
+                expected[true, predicted] += 1
+    assert torch.equal(confusion(batches()), torch.from_numpy(expected))
+
+
+def test_counts_and_iou_are_those_of_torchmetrics() -> None:
+    """Oracle: torchmetrics with ignore_index=255."""
+    matrix = MulticlassConfusionMatrix(5, ignore_index=255)
+    jaccard = MulticlassJaccardIndex(5, ignore_index=255, average=None)
+    for prediction, mask in batches():
+        matrix.update(prediction, mask.long())
+        jaccard.update(prediction, mask.long())
+    counts = confusion(batches())
+    assert torch.equal(counts, matrix.compute())
+    torch.testing.assert_close(Scores(counts, "abcde").iou.float(), jaccard.compute())
+
+
+def test_counts_are_exact_integers() -> None:
+    """Oracle: one more pixel than float32, and then than int32, can tell apart."""
+    matrix = ConfusionMatrix(2)
+    for start in (2**24, 2**31):
+        matrix.counts[:] = start
+        matrix.update(torch.ones(1, 1, 1).long(), torch.ones(1, 1, 1).byte())
+        assert matrix.counts.dtype == torch.int64
+        assert matrix.counts.tolist() == [[start, start], [start, start + 1]]
+
+
+@pytest.mark.parametrize("where", ["mask", "prediction"])
+@pytest.mark.parametrize("value", [3, 254, -1])
+def test_a_class_out_of_range(where: str, value: int) -> None:
+    """Oracle: a ValueError that names the tensor and the value, instead of a count in another cell."""
+    tensors = {name: torch.zeros(1, 2, 2, dtype=torch.int64) for name in ("mask", "prediction")}
+    tensors[where][0, 0, 0] = value
+    with pytest.raises(ValueError, match=f"{where} holds class {value}, there are 3 classes"):
+        ConfusionMatrix(3).update(**tensors)
+
+
+def test_predictions_on_ignored_pixels_may_be_anything() -> None:
+    """Oracle: all zeros."""
+    matrix = ConfusionMatrix(2)
+    matrix.update(torch.full((1, 2, 2), 77), torch.full((1, 2, 2), 255, dtype=torch.uint8))
+    assert matrix.counts.tolist() == [[0, 0], [0, 0]]
+
+
+def by_hand() -> Scores:
+    """Class c is predicted but never true, d is in neither; d's prediction on the ignored pixel does not count."""
+    matrix = ConfusionMatrix(4)
+    mask, prediction = [0, 0, 0, 0, 1, 1, 255], [0, 0, 1, 2, 1, 1, 3]
+    matrix.update(torch.tensor(prediction), torch.tensor(mask))
+    return Scores(matrix.counts, ["a", "b", "c", "d"])
+
+
+def test_scores_with_absent_classes_by_hand() -> None:
+    """Oracle: a: 2 of 4, b: 2 of 3, c: 0 of 1; d has no score and is left out of the mean, so is c's accuracy."""
+    scores = by_hand()
+    assert scores.iou.dtype == torch.float64
+    assert scores.iou.tolist()[:3] == pytest.approx([2 / 4, 2 / 3, 0])
+    assert scores.accuracy.tolist()[:2] == pytest.approx([2 / 4, 1])
+    assert [math.isnan(x) for x in scores.iou.tolist()] == [False, False, False, True]
+    assert [math.isnan(x) for x in scores.accuracy.tolist()] == [False, False, True, True]
+    assert scores.mean_iou == pytest.approx((2 / 4 + 2 / 3 + 0) / 3)
+    assert scores.mean_accuracy == pytest.approx((2 / 4 + 1) / 2)
+    assert scores.pixel_accuracy == pytest.approx(4 / 6)
+
+
+def test_as_dict_by_hand() -> None:
+    """Oracle: the same numbers under their names; no entry for the class without score."""
+    expected = {"mIoU": 7 / 18, "mAcc": 0.75, "aAcc": 4 / 6, "IoU/a": 0.5, "IoU/b": 2 / 3, "IoU/c": 0.0}
+    assert by_hand().as_dict() == pytest.approx(expected)
+
+
+def test_summary() -> None:
+    """Oracle: the line written out: IoU 50/100 and 100/150, accuracies 50 % and 100 %."""
+    scores = Scores(torch.tensor([[50, 50], [0, 100]]), ["a", "b"])
+    assert scores.summary() == "mIoU 58.3  mAcc 75.0  aAcc 75.0"
+
+
+def test_nothing_counted() -> None:
+    """Oracle: no score, rather than 0 or 1."""
+    scores = Scores(torch.zeros(2, 2, dtype=torch.int64), ["a", "b"])
+    assert all(math.isnan(score) for score in (scores.mean_iou, scores.mean_accuracy, scores.pixel_accuracy))
