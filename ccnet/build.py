@@ -109,13 +109,13 @@ def _has_target(value: Any) -> bool:
 
 def build_dataset(config: RunConfig, split: str) -> SegmentationDataset:
     """The data set of a split."""
-    return _build(config.dataset, split=split)
+    return build_part(config.dataset, split=split)
 
 
 def prepare_dataset(config: RunConfig) -> None:
     """Generates the data set where its configuration says how."""
     if config.prepare is not None:
-        _build(config.prepare)
+        build_part(config.prepare)
 
 
 def build_model(config: RunConfig, num_classes: int, *, pretrained: bool) -> Segmentor:
@@ -126,22 +126,22 @@ def build_model(config: RunConfig, num_classes: int, *, pretrained: bool) -> Seg
         num_classes: of the data set.
         pretrained: whether the backbone reads its weights; not where a checkpoint's will follow.
     """
-    backbone = _build(config.backbone if pretrained else {**config.backbone, "weights": None})
+    backbone = build_part(config.backbone if pretrained else {**config.backbone, "weights": None})
     channels = {"in_channels": backbone.out_channels, "num_classes": num_classes}
-    auxiliary_head = _build(config.auxiliary_head, **channels) if config.loss.get("auxiliary_weight") else None
+    auxiliary_head = build_part(config.auxiliary_head, **channels) if config.loss.get("auxiliary_weight") else None
     model = config.model
     preprocess = Preprocess(model.mean, model.std, model.channel_order.value)
-    return Segmentor(preprocess, backbone, _build(config.head, **channels), auxiliary_head, model.align_corners)
+    return Segmentor(preprocess, backbone, build_part(config.head, **channels), auxiliary_head, model.align_corners)
 
 
 def build_loss(config: RunConfig) -> nn.Module:
     """(outputs, mask) -> named terms."""
-    return _build(config.loss, align_corners=config.model.align_corners)
+    return build_part(config.loss, align_corners=config.model.align_corners)
 
 
 def build_inference(config: RunConfig) -> Inference:
     """(model, image) -> probabilities."""
-    return _build(config.evaluation)
+    return build_part(config.evaluation)
 
 
 def build_evaluator(config: RunConfig, dataset: SegmentationDataset, device: torch.device, **extra: Any) -> Evaluator:
@@ -157,15 +157,21 @@ def build_evaluator(config: RunConfig, dataset: SegmentationDataset, device: tor
 
 
 def build_trainer(config: RunConfig, model: Segmentor, device: torch.device) -> Trainer:
-    """The loop around a model that is on its device already."""
-    trainer = config.trainer
+    """The loop around a model that is on its device already.
+
+    Raises:
+        ConfigError: the head computes an embedding that no loss term uses.
+    """
+    trainer, loss = config.trainer, build_loss(config).to(device)
+    if config.head.get("embedding_channels") and not getattr(loss, "uses_features", True):
+        raise ConfigError("head.embedding_channels is set and no loss term uses it; set it to null")
     if trainer.channels_last:
         model.to(memory_format=torch.channels_last)
     return Trainer(
         model=distributed.parallel(model, device),
-        loss=build_loss(config),
-        optimizer=_build(config.optimizer, model=model),
-        schedule=_build(config.schedule, max_steps=trainer.max_steps),
+        loss=loss,
+        optimizer=build_part(config.optimizer, model=model),
+        schedule=build_part(config.schedule, max_steps=trainer.max_steps),
         device=device,
         precision=trainer.precision,
         clip_grad_norm=trainer.clip_grad_norm,
@@ -178,7 +184,7 @@ def build_train_batches(config: RunConfig, dataset: SegmentationDataset, start_s
     """What this rank trains on from a step on."""
     return train_batches(
         dataset,
-        _build(config.augmentation),
+        build_part(config.augmentation),
         seed=config.seed,
         batch_size=config.trainer.batch_size,
         steps=range(start_step, config.trainer.max_steps),
@@ -188,8 +194,10 @@ def build_train_batches(config: RunConfig, dataset: SegmentationDataset, start_s
     )
 
 
-def _build(part: Part, **given: Any) -> Any:
-    """Objects are handed over past Hydra, which would wrap lists and dicts of them.
+def build_part(part: Part, **given: Any) -> Any:
+    """What a `_target_` names, made from the part's arguments and what is given.
+
+    Objects are handed over past Hydra, which would wrap lists and dicts of them.
 
     Raises:
         ConfigError: the constructor refuses a value.

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
+from ccnet.errors import ConfigError
+
 
 def setup(device: str) -> torch.device:
     """Joins the process group that torchrun describes in the environment, if there is one.
@@ -15,9 +17,16 @@ def setup(device: str) -> torch.device:
 
     Returns:
         The device of this rank.
+
+    Raises:
+        ConfigError: a device that this machine has not.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if (device == "cuda" and not torch.cuda.is_available()) or (
+        device == "mps" and not torch.backends.mps.is_available()
+    ):
+        raise ConfigError(f"device {device} is not there; use auto or cpu (trainer.device, or --device)")
     if device == "cuda":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     if "WORLD_SIZE" in os.environ and not dist.is_initialized():

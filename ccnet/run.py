@@ -77,8 +77,9 @@ def evaluation_record(loaded: LoadedModel, split: str) -> dict[str, Any]:
 
 
 def report_folder(path: Path) -> Path:
-    """Where an evaluation of a checkpoint goes: report/ of its run, named after the checkpoint."""
-    return path.parent.parent / "report" / path.name
+    """Where an evaluation goes: report/CHECKPOINT in the run's folder, or here if the checkpoint lies in none."""
+    base = path.parent.parent if path.parent.name == "checkpoints" else Path()
+    return base / "report" / path.name
 
 
 def find_checkpoint(where: str | None, runs_dir: str = "runs") -> Path:

@@ -11,7 +11,7 @@ class Schedule(Protocol):
 
 
 class WarmupCosine:
-    """Linear warm-up from `warmup_factor` to 1, then half a cosine down to `final_factor` at the last step."""
+    """Linear warm-up from `warmup_factor` to 1, then half a cosine, which would reach `final_factor` at `max_steps`."""
 
     def __init__(
         self, max_steps: int, warmup_steps: int = 0, warmup_factor: float = 0.1, final_factor: float = 0.0

@@ -8,7 +8,8 @@ import torch
 from ccnet import build, checkpoint, distributed, run
 from ccnet.allocator import keep_freed_memory
 from ccnet.config import RunConfig, to_yaml
-from ccnet.evaluation.report import finish, panel, print_finished
+from ccnet.evaluation.metrics import Scores
+from ccnet.evaluation.report import finish, is_reported, panel, print_finished
 from ccnet.training.log import RunLog
 from ccnet.training.milestones import Milestones, resume
 
@@ -48,7 +49,7 @@ def _train(config: RunConfig, folder: Path, device: torch.device) -> None:
     trainer = build.build_trainer(config, model, device)
     if found := checkpoint.newest(folder / "checkpoints"):
         resume(trainer, model, found)
-    if trainer.step >= config.trainer.max_steps:
+    if trainer.step >= config.trainer.max_steps and is_reported(folder):
         print_finished(folder)
         return
     if distributed.is_main():
@@ -56,8 +57,8 @@ def _train(config: RunConfig, folder: Path, device: torch.device) -> None:
     evaluate = build.build_evaluator(config, val_set, device)
     with RunLog(folder, config.trainer.max_steps, trainer.step, config.trainer.log_every) as log:
 
-        def show(step: int) -> None:
-            log.scores(step, evaluate.scores.as_dict())
+        def show(step: int, scores: Scores) -> None:
+            log.scores(step, scores.as_dict())
             for picture in evaluate.pictures:
                 log.picture(step, f"val/{picture.name}", panel(picture, val_set.palette))
 
@@ -65,5 +66,6 @@ def _train(config: RunConfig, folder: Path, device: torch.device) -> None:
         about = run.about(config, val_set.class_names, val_set.palette)
         milestones = Milestones(folder / "checkpoints", trainer, model, evaluate, about, show, config.trainer)
         trainer.fit(build.build_train_batches(config, train_set, trainer.step), [log, milestones])
+    scores = evaluate.scores or evaluate(model)  # a run killed between its last step and its report has none yet
     if distributed.is_main():
-        finish(folder, evaluate.scores, evaluate.pictures, val_set.palette)
+        finish(folder, scores, evaluate.pictures, val_set.palette)

@@ -50,7 +50,7 @@ class Evaluator:
     num_pictures: int = 4
     track: Callable[[Iterable[Batch]], Iterable[Batch]] = lambda batches: batches
     pictures: list[Picture] = field(default_factory=list, init=False)
-    scores: Scores = field(init=False)
+    scores: Scores | None = field(default=None, init=False)
 
     def __call__(self, model: nn.Module) -> Scores:
         """Scores over the whole data set; the model's mode is as before afterwards."""
@@ -65,11 +65,13 @@ class Evaluator:
                 self._keep(batch, prediction)
         finally:
             model.train(was_training)
-        self.scores = Scores(self.sum_over_ranks(matrix.counts.to(self.device)).cpu(), self.class_names)
-        return self.scores
+        scores = self.scores = Scores(self.sum_over_ranks(matrix.counts.to(self.device)).cpu(), self.class_names)
+        return scores
 
     def _keep(self, batch: Batch, prediction: Tensor) -> None:
         room = self.num_pictures - len(self.pictures)
+        if room <= 0:
+            return
         images = batch["image"].permute(0, 2, 3, 1).numpy()
         predictions = prediction.to("cpu", torch.uint8).numpy()
         kept = zip(batch["name"][:room], images, batch["mask"].numpy(), predictions, strict=False)

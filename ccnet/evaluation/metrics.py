@@ -69,10 +69,10 @@ class Scores:
         return float(self.confusion.trace() / self.confusion.sum())
 
     def as_dict(self) -> dict[str, float]:
-        """The means, and `IoU/CLASS` for each class that has one; all in 0..1."""
-        per_class = zip(self.class_names, self.iou.tolist(), strict=True)
+        """The means and each class as `IoU/CLASS`, in 0..1, as far as they are defined."""
         means = {"mIoU": self.mean_iou, "mAcc": self.mean_accuracy, "aAcc": self.pixel_accuracy}
-        return means | {f"IoU/{name}": iou for name, iou in per_class if not math.isnan(iou)}
+        classes = {f"IoU/{name}": iou for name, iou in zip(self.class_names, self.iou.tolist(), strict=True)}
+        return {name: value for name, value in (means | classes).items() if not math.isnan(value)}
 
     def summary(self) -> str:
         """The one line that sums it up, in per cent."""

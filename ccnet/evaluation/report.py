@@ -72,6 +72,11 @@ def finish(folder: Path, scores: Scores, pictures: Sequence[Picture], palette: P
     print_scores(scores)
 
 
+def is_reported(folder: Path) -> bool:
+    """Whether `finish` was reached."""
+    return (folder / "report" / "metrics.json").is_file()
+
+
 def print_finished(folder: Path) -> None:
     """What there is to say about a run that has reached its last step already."""
     metrics = json.loads((folder / "report" / "metrics.json").read_text())

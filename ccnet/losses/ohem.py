@@ -19,6 +19,8 @@ class OHEM(nn.Module):
 
     def __init__(self, threshold: float = 0.7, min_kept: int = 100000) -> None:
         super().__init__()
+        if not 0 < threshold <= 1 or min_kept < 0:
+            raise ValueError(f"threshold must lie in (0, 1] and min_kept be >= 0, got {threshold} and {min_kept}")
         self.max_easy_loss = -math.log(threshold)
         self.min_kept = min_kept
 

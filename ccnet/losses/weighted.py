@@ -40,8 +40,8 @@ class WeightedLoss(nn.Module):
         align_corners: bool = False,
     ) -> None:
         super().__init__()
-        if terms.keys() != weights.keys():
-            raise ValueError(f"loss terms {sorted(terms)} need exactly these weights, got {sorted(weights)}")
+        if terms.keys() != weights.keys() or "auxiliary" in terms:
+            raise ValueError(f"terms {sorted(terms)} need as many weights, got {sorted(weights)}; auxiliary is taken")
         self.terms = nn.ModuleDict(terms)
         self.weights = dict(weights)
         self.auxiliary = auxiliary
@@ -59,6 +59,11 @@ class WeightedLoss(nn.Module):
             auxiliary = self._at_mask_size(outputs.auxiliary, mask_BHW)
             losses["auxiliary"] = self.auxiliary_weight * self.auxiliary(auxiliary, mask_BHW)
         return losses
+
+    @property
+    def uses_features(self) -> bool:
+        """Whether some term wants the head's features."""
+        return any(getattr(term, "on_features", False) for term in self.terms.values())
 
     def _at_mask_size(self, logits: Tensor, mask: Tensor) -> Tensor:
         return F.interpolate(logits.float(), mask.shape[-2:], mode="bilinear", align_corners=self.align_corners)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from torch import nn
 
@@ -26,7 +26,10 @@ class Intervals(Protocol):
     keep: int
 
 
-class Milestones:
+AnyScores = TypeVar("AnyScores", bound=Scores)
+
+
+class Milestones(Generic[AnyScores]):
     """Called after every step; evaluates and saves at their intervals and at the last step.
 
     Args:
@@ -35,7 +38,7 @@ class Milestones:
         model: the bare model: weights to save and to evaluate, on any number of ranks.
         evaluate: model -> scores.
         meta: what a checkpoint tells about itself beside step and score.
-        on_scores: called with the step after an evaluation.
+        on_scores: called with the step and its scores.
         intervals: when.
     """
 
@@ -44,9 +47,9 @@ class Milestones:
         folder: Path,
         trainer: Trainer,
         model: nn.Module,
-        evaluate: Callable[[nn.Module], Scores],
+        evaluate: Callable[[nn.Module], AnyScores],
         meta: Mapping[str, Any],
-        on_scores: Callable[[int], None],
+        on_scores: Callable[[int, AnyScores], None],
         intervals: Intervals,
     ) -> None:
         self.folder, self.trainer, self.model, self.evaluate, self.meta = folder, trainer, model, evaluate, meta
@@ -58,8 +61,9 @@ class Milestones:
         score = None
         if last or result.step % self.intervals.evaluate_every == 0:
             distributed.share_buffers(self.model)
-            score = self.evaluate(self.model).mean_iou
-            self.on_scores(result.step)
+            scores = self.evaluate(self.model)
+            score = scores.mean_iou
+            self.on_scores(result.step, scores)
         if score is not None or result.step % self.intervals.save_every == 0:
             if distributed.is_main():
                 self._save(result.step, score)

@@ -47,7 +47,14 @@ def load_weights(module: nn.Module, architecture: str, weights: str | None) -> N
 def _download(architecture: str) -> dict[str, Tensor]:
     from torchvision.models import get_model_weights
 
-    state: dict[str, Tensor] = get_model_weights(architecture).DEFAULT.get_state_dict(progress=True, check_hash=True)
+    weights = get_model_weights(architecture).DEFAULT
+    try:
+        state: dict[str, Tensor] = weights.get_state_dict(progress=True, check_hash=True)
+    except OSError as error:  # URLError is one
+        raise CheckpointError(
+            f"backbone weights {weights.url} cannot be downloaded ({error}); "
+            "download the file elsewhere and set backbone.weights to it, or to null for random weights"
+        ) from error
     return state
 
 
