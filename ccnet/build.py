@@ -1,7 +1,7 @@
 """From configuration to objects: the only place that instantiates what a `_target_` names."""
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, get_type_hints
 
@@ -28,13 +28,18 @@ PARTS = ("dataset", "prepare", "augmentation", "backbone", "head", "auxiliary_he
 GIVEN = {"split", "in_channels", "num_classes", "model", "max_steps", "align_corners"}
 
 
-def check(config: RunConfig, overrides: Sequence[str] = ()) -> None:
-    """Holds every argument of every part against the signature of its `_target_`, before anything is built.
+# What a checkpoint's configuration may build, and out of which package.
+TRUSTED = {"dataset": "ccnet.data.", "backbone": "ccnet.models.backbones.", "head": "ccnet.models.heads.",
+           "auxiliary_head": "ccnet.models.heads.", "evaluation": "ccnet.evaluation."}  # fmt: skip
+
+
+def check(config: RunConfig, overrides: Sequence[str] = (), parts: Iterable[str] = PARTS) -> None:
+    """Holds every argument of the parts against the signature of their `_target_`, before anything is built.
 
     Raises:
         ConfigError: an unknown or missing argument, a wrong value, or a target that does not exist.
     """
-    for name in PARTS:
+    for name in parts:
         part = getattr(config, name)
         if part is not None:
             _check_part(part, name, overrides)
@@ -84,11 +89,9 @@ def check_trusted(config: RunConfig) -> None:
     Raises:
         ConfigError: a part whose `_target_` is no class of ccnet's own.
     """
-    allowed = {"dataset": "ccnet.data.", "backbone": "ccnet.models.backbones.", "head": "ccnet.models.heads.",
-               "auxiliary_head": "ccnet.models.heads.", "evaluation": "ccnet.evaluation."}  # fmt: skip
-    for name, package in allowed.items():
+    for name, package in TRUSTED.items():
         part = getattr(config, name)
-        if part is not None and not _is_own_class(part, package):
+        if not _is_own_class(part, package):
             raise ConfigError(f"the checkpoint's {name} wants {part.get('_target_')}, which is no class of {package}*")
 
 

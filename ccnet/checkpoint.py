@@ -167,7 +167,10 @@ def rotate(folder: Path, keep: int) -> None:
 
 
 def _score(path: Path) -> float:
-    score = json.loads((path / META).read_text())["score"]
+    try:
+        score = json.loads((path / META).read_bytes())["score"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return -2.0  # damaged: worse than never scored
     return -1.0 if score is None else float(score)
 
 

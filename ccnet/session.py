@@ -1,5 +1,6 @@
 """A training run from its configuration to its report: where all rooms meet."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from ccnet.evaluation.metrics import Scores
 from ccnet.evaluation.report import finish, is_reported, panel, print_finished
 from ccnet.training.log import RunLog
 from ccnet.training.milestones import Milestones, resume
+
+logger = logging.getLogger("ccnet")
 
 
 def train(config: RunConfig, overrides: Sequence[str] = ()) -> Path:
@@ -50,10 +53,15 @@ def _train(config: RunConfig, folder: Path, device: torch.device) -> None:
     if found := checkpoint.newest(folder / "checkpoints"):
         resume(trainer, model, found)
     if trainer.step >= config.trainer.max_steps and is_reported(folder):
-        print_finished(folder)
+        if distributed.is_main():
+            print_finished(folder)
         return
     if distributed.is_main():
         run.write_run(folder, config, str(device))
+        state = f"continues at step {trainer.step}" if trainer.step else "begins"
+        millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+        images = f"{len(train_set)} training and {len(val_set)} validation images"
+        logger.info("%s %s: %s, %.2f M parameters, %s", folder, state, images, millions, device)
     evaluate = build.build_evaluator(config, val_set, device)
     with RunLog(folder, config.trainer.max_steps, trainer.step, config.trainer.log_every) as log:
 

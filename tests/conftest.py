@@ -82,8 +82,7 @@ def make_folder() -> Callable[..., Path]:
 
 
 TINY = [
-    "backbone=mobilenet_v3_small",
-    "backbone.output_stride=16",
+    "backbone.depth=18",
     "backbone.weights=null",
     "head.channels=16",
     "auxiliary_head.channels=16",
@@ -94,8 +93,9 @@ TINY = [
     "trainer.precision=fp32",
     "trainer.device=cpu",
     "trainer.workers=0",
+    "trainer.log_every=1",
     "trainer.evaluate_every=2",
-    "trainer.save_every=1",
+    "trainer.save_every=2",
 ]
 
 

@@ -1,5 +1,6 @@
 """From a checkpoint to a model."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,11 @@ def test_a_hostile_configuration_is_refused(tmp_path: Path, config: RunConfig) -
     with pytest.raises(ConfigError, match=r"the checkpoint's head wants pathlib.Path.touch"):
         load_model(path, CPU)
     assert not canary.exists()
+    about_it = about(config, ["a"], [(0, 0, 0)])
+    about_it["config"]["loss"]["_target_"] = "antigravity.geohash"
+    harmless, _ = saved(tmp_path / "unused", config, config=about_it["config"])
+    load_model(harmless, CPU)
+    assert "antigravity" not in sys.modules
     broken, _ = saved(tmp_path / "b", config, palette="red")
     with pytest.raises(CheckpointError, match="does not say what it is"):
         load_model(broken, CPU)

@@ -51,7 +51,9 @@ def test_train_resume_evaluate_predict(workplace: Path) -> None:
     """Oracle: an uninterrupted run, bit for bit; the last line's form; the files that must be there."""
     tool("train", *overrides("whole"), cwd=workplace)
     interrupt_after(workplace, "split", step=2)
+    assert not (workplace / "runs/split/report").exists()
     resumed = tool("train", *overrides("split"), cwd=workplace)
+    assert "continues at step 2" in resumed.stderr
     whole, split = (
         checkpoint.load(workplace / "runs" / n / "checkpoints" / "step_0000004") for n in ("whole", "split")
     )
@@ -91,14 +93,13 @@ def test_train_resume_evaluate_predict(workplace: Path) -> None:
 
 
 def interrupt_after(workplace: Path, name: str, step: int) -> None:
-    """Kills a run as soon as its checkpoint of a step is there."""
+    """Kills a run in the step after the one whose checkpoint is there."""
     words = [sys.executable, str(ROOT / "tools/train.py"), *overrides(name)]
     with subprocess.Popen(words, cwd=workplace, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         for line in process.stderr:
-            if line.startswith(f"step {step}/"):
+            if line.startswith(f"step {step + 1}/"):
                 break
-        # The line comes before the save; what the kill leaves is either this step's checkpoint or an older one.
         process.kill()
 
 
