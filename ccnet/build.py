@@ -1,7 +1,7 @@
 """From configuration to objects: the only place that instantiates what a `_target_` names."""
 
 import inspect
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, get_type_hints
 
@@ -47,7 +47,7 @@ def check(config: RunConfig, overrides: Sequence[str] = (), parts: Iterable[str]
 
 def _check_part(part: Part, path: str, overrides: Sequence[str]) -> None:
     if "_target_" not in part:
-        raise ConfigError(f"{path} has no _target_ ({origin(path, overrides)}); choose one of configs/{path}")
+        raise ConfigError(f"{path} has no _target_ ({origin(path, overrides)}): it is not a part")
     try:
         target = get_object(part["_target_"])
     except Exception as error:  # Hydra wraps whatever the import raises
@@ -69,10 +69,9 @@ def _check_part(part: Part, path: str, overrides: Sequence[str]) -> None:
 def _check_value(value: Any, hint: Any, path: str, overrides: Sequence[str]) -> None:
     nested = value if isinstance(value, Mapping) else {}
     parts = {path: value} if "_target_" in nested else {f"{path}.{key}": child for key, child in nested.items()}
-    parts = {key: child for key, child in parts.items() if isinstance(child, Mapping) and "_target_" in child}
-    for key, child in parts.items():
-        _check_part(dict(child), key, overrides)
-    if parts:
+    if any(isinstance(child, Mapping) and "_target_" in child for child in parts.values()):
+        for key, child in parts.items():
+            _check_part(child if isinstance(child, dict) else {}, key, overrides)
         return
     try:
         TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True)).validate_python(value, strict=True)
@@ -83,16 +82,25 @@ def _check_value(value: Any, hint: Any, path: str, overrides: Sequence[str]) -> 
         raise ConfigError(f"{path}={value} ({origin(path, overrides)}): {reason[0].lower()}{reason[1:]}") from error
 
 
-def check_trusted(config: RunConfig) -> None:
+def check_trusted(config: RunConfig, parts: Iterable[str] = TRUSTED, allowed: Collection[str] = ()) -> None:
     """A configuration that came with a checkpoint may build models, and data sets to read, nothing else.
+
+    Args:
+        config: the stored configuration.
+        parts: those that will be built.
+        allowed: targets that the caller trusts beside ccnet's own.
 
     Raises:
         ConfigError: a part whose `_target_` is no class of ccnet's own.
     """
-    for name, package in TRUSTED.items():
-        part = getattr(config, name)
-        if not _is_own_class(part, package):
-            raise ConfigError(f"the checkpoint's {name} wants {part.get('_target_')}, which is no class of {package}*")
+    for name in parts:
+        part, package = getattr(config, name), TRUSTED[name]
+        target = part.get("_target_")
+        if not _is_own_class(part, package) and target not in allowed:
+            raise ConfigError(
+                f"the checkpoint's {name} wants {target}, which is no class of {package}*; "
+                "if it is your own, name it with --allow-target"
+            )
 
 
 def _is_own_class(part: Part, package: str) -> bool:
@@ -108,6 +116,22 @@ def _has_target(value: Any) -> bool:
     if isinstance(value, Mapping):
         return "_target_" in value or _has_target(list(value.values()))
     return isinstance(value, list) and any(_has_target(child) for child in value)
+
+
+def rehearse(config: RunConfig) -> None:
+    """Makes everything that needs no data, the network on the meta device, and drops it: what a constructor refuses
+    stops a run before data is touched.
+
+    Raises:
+        ConfigError: the constructor's reason.
+    """
+    with torch.device("meta"):
+        model = build_model(config, num_classes=2, pretrained=False)
+    build_part(config.optimizer, model=model)
+    build_part(config.schedule, max_steps=config.trainer.max_steps)
+    build_part(config.augmentation)
+    build_loss(config)
+    build_inference(config)
 
 
 def build_dataset(config: RunConfig, split: str) -> SegmentationDataset:
@@ -138,8 +162,15 @@ def build_model(config: RunConfig, num_classes: int, *, pretrained: bool) -> Seg
 
 
 def build_loss(config: RunConfig) -> nn.Module:
-    """(outputs, mask) -> named terms."""
-    return build_part(config.loss, align_corners=config.model.align_corners)
+    """(outputs, mask) -> named terms.
+
+    Raises:
+        ConfigError: the head computes an embedding that no term uses.
+    """
+    loss: nn.Module = build_part(config.loss, align_corners=config.model.align_corners)
+    if config.head.get("embedding_channels") and not getattr(loss, "uses_features", True):
+        raise ConfigError("head.embedding_channels is set and no loss term uses it; set it to null")
+    return loss
 
 
 def build_inference(config: RunConfig) -> Inference:
@@ -160,19 +191,13 @@ def build_evaluator(config: RunConfig, dataset: SegmentationDataset, device: tor
 
 
 def build_trainer(config: RunConfig, model: Segmentor, device: torch.device) -> Trainer:
-    """The loop around a model that is on its device already.
-
-    Raises:
-        ConfigError: the head computes an embedding that no loss term uses.
-    """
-    trainer, loss = config.trainer, build_loss(config).to(device)
-    if config.head.get("embedding_channels") and not getattr(loss, "uses_features", True):
-        raise ConfigError("head.embedding_channels is set and no loss term uses it; set it to null")
+    """The loop around a model that is on its device already."""
+    trainer = config.trainer
     if trainer.channels_last:
         model.to(memory_format=torch.channels_last)
     return Trainer(
         model=distributed.parallel(model, device),
-        loss=loss,
+        loss=build_loss(config).to(device),
         optimizer=build_part(config.optimizer, model=model),
         schedule=build_part(config.schedule, max_steps=trainer.max_steps),
         device=device,

@@ -60,7 +60,8 @@ def save(folder: Path, model: nn.Module, optimizer: Optimizer, meta: Mapping[str
     """
     target = folder / f"step_{meta['step']:07d}"
     aside = folder / f".{target.name}-{os.getpid()}"
-    shutil.rmtree(aside, ignore_errors=True)
+    for abandoned in folder.glob(".step_*"):  # by processes that were killed while they saved
+        shutil.rmtree(abandoned, ignore_errors=True)
     aside.mkdir(parents=True)
     tensors, plain = _flatten(optimizer.state_dict())
     files = {
@@ -227,6 +228,8 @@ def _read_manifest(path: Path) -> dict[str, dict[str, Any]]:
         raise CheckpointError(f"{path} is no checkpoint: it has no {MANIFEST}") from None
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path / MANIFEST} cannot be read: {error}") from error
+    if not isinstance(manifest, dict) or not all(isinstance(entry, dict) for entry in manifest.values()):
+        raise CheckpointError(f"{path / MANIFEST} is not a manifest")
     return manifest
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from ccnet.errors import ConfigError
 
 AUG_EVAL_SCALES = [0.75, 1.0, 1.25]
+MODEL_KEYS = ("head", "backbone", "evaluation", "model.align_corners")  # what changes the answer of a trained model
 
 
 def evaluation_parser(description: str | None) -> argparse.ArgumentParser:
@@ -25,6 +26,9 @@ def evaluation_parser(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--crop-size", type=_numbers(int), metavar="H,W", help="size of the windows")
     parser.add_argument("--stride", type=_numbers(int), metavar="H,W", help="step of the windows; default 2/3 of them")
     parser.add_argument(
+        "--allow-target", action="append", default=[], metavar="CLASS", help="your own class that a checkpoint may name"
+    )
+    parser.add_argument(
         "overrides", nargs="*", help="changes of the checkpoint's configuration, such as head.recurrence=3"
     )
     return parser
@@ -37,6 +41,31 @@ def parse(parser: argparse.ArgumentParser, words: Sequence[str] | None = None) -
         if "=" not in word:
             parser.error(f"'{word}' is neither an option nor an override of the form key=value")
     return arguments
+
+
+def effective_overrides(arguments: argparse.Namespace, keys: Sequence[str]) -> list[str]:
+    """All changes of the checkpoint's configuration; options stand last, so that they win over groups.
+
+    Args:
+        arguments: the parsed command line.
+        keys: beginnings of the keys that the tool uses.
+
+    Raises:
+        ConfigError: an option or override that would have no effect.
+    """
+    for word in arguments.overrides:
+        key = word.partition("=")[0].lstrip("+~")
+        if not any(f"{key}.".startswith(f"{known}.") for known in keys):
+            raise ConfigError(f"the override {key} has no effect here; these have: {', '.join(keys)}")
+    return [*arguments.overrides, *inference_overrides(arguments)]
+
+
+def share(text: str) -> float:
+    """A number in 0..1, for argparse."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise ValueError(text)
+    return value
 
 
 def inference_overrides(arguments: argparse.Namespace) -> list[str]:

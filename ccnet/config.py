@@ -132,6 +132,7 @@ def to_config(node: DictConfig, overrides: Sequence[str] = ()) -> RunConfig:
         ConfigError: an unknown or missing key, or a wrong value.
     """
     _check_keys(node, RunConfig, "", overrides)
+    _check_order(overrides)
     with composition_errors(overrides):
         config = OmegaConf.to_object(node)
     assert isinstance(config, RunConfig)
@@ -152,7 +153,8 @@ def override(config: RunConfig, overrides: Sequence[str]) -> RunConfig:
         for item in OverridesParser.create().parse_overrides(list(overrides)):
             key = item.key_or_group
             if "." not in key and (CONFIG_DIR / key).is_dir():
-                node[key] = asdict(compose_config([item.input_line or key]))[key]
+                told = [word for word in overrides if word.startswith((f"{key}=", f"{key}."))]
+                node[key] = asdict(compose_config(told))[key]
             else:
                 OmegaConf.update(node, key, item.value(), force_add=item.is_add())
     return to_config(node, overrides)
@@ -221,6 +223,13 @@ def _check_keys(node: DictConfig, schema: type, prefix: str, overrides: Sequence
         raise ConfigError(f"key {prefix}{min(gone)} was taken out; it is needed")
 
 
+def _check_order(overrides: Sequence[str]) -> None:
+    """Hydra lets the later of two appended files win, and an experiment would undo what debug shrinks."""
+    groups = [word.partition("=")[0] for word in overrides]
+    if "+debug" in groups and "+experiment" in groups[groups.index("+debug") :]:
+        raise ConfigError("+debug=... must come after +experiment=..., which would undo it")
+
+
 def _check_values(config: RunConfig) -> None:
     trainer = config.trainer
     for name in ("max_steps", "batch_size", "log_every", "evaluate_every", "save_every", "keep"):
@@ -228,9 +237,16 @@ def _check_values(config: RunConfig) -> None:
             raise ConfigError(f"trainer.{name} must be at least 1, got {getattr(trainer, name)}")
     if trainer.workers < 0:
         raise ConfigError(f"trainer.workers must be at least 0, got {trainer.workers}")
+    if trainer.clip_grad_norm is not None and trainer.clip_grad_norm <= 0:
+        raise ConfigError(f"trainer.clip_grad_norm must be positive or null, got {trainer.clip_grad_norm}")
     if config.seed < 0:
         raise ConfigError(f"seed must be at least 0, got {config.seed}")
-    if not config.name.strip("./ ") or Path(config.name).is_absolute() or ".." in Path(config.name).parts:
+    if (
+        not config.name.strip("./ ")
+        or config.name == "latest"
+        or Path(config.name).is_absolute()
+        or ".." in Path(config.name).parts
+    ):
         raise ConfigError(f"name must be a folder name below runs_dir, got '{config.name}'")
 
 

@@ -27,11 +27,12 @@ def setup(device: str) -> torch.device:
         device == "mps" and not torch.backends.mps.is_available()
     ):
         raise ConfigError(f"device {device} is not there; use auto or cpu (trainer.device, or --device)")
+    own = torch.device(device, int(os.environ.get("LOCAL_RANK", "0"))) if device == "cuda" else torch.device(device)
     if device == "cuda":
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(own)
     if "WORLD_SIZE" in os.environ and not dist.is_initialized():
-        dist.init_process_group("nccl" if device == "cuda" else "gloo")
-    return torch.device(device, torch.cuda.current_device()) if device == "cuda" else torch.device(device)
+        dist.init_process_group("nccl" if device == "cuda" else "gloo", device_id=own if device == "cuda" else None)
+    return own
 
 
 def shutdown() -> None:

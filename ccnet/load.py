@@ -1,17 +1,19 @@
 """From a checkpoint to a model that is ready to be asked."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from ccnet import checkpoint
-from ccnet.build import TRUSTED, build_model, check, check_trusted
+from ccnet.build import build_model, check, check_trusted
 from ccnet.config import RunConfig, from_json, override
 from ccnet.data.sample import SegmentationDataset
 from ccnet.errors import CheckpointError
 from ccnet.models.segmentor import Segmentor
+
+MODEL_PARTS = ("backbone", "head", "auxiliary_head", "evaluation")
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,13 @@ class LoadedModel:
             )
 
 
-def load_model(path: Path, device: torch.device, overrides: Sequence[str] = ()) -> LoadedModel:
+def load_model(
+    path: Path,
+    device: torch.device,
+    overrides: Sequence[str] = (),
+    parts: Sequence[str] = MODEL_PARTS,
+    allowed: Collection[str] = (),
+) -> LoadedModel:
     """Builds the model that a checkpoint was made from, and fills it.
 
     Args:
@@ -44,6 +52,8 @@ def load_model(path: Path, device: torch.device, overrides: Sequence[str] = ()) 
         device: where the model goes.
         overrides: changes of the stored configuration, such as `head.recurrence=3`; these are the caller's own words
             and may name what they like.
+        parts: of the configuration that the caller is going to build; the others are not looked at.
+        allowed: targets beside ccnet's own classes that the checkpoint may name.
 
     Raises:
         CheckpointError: a damaged checkpoint, or one whose weights do not fit.
@@ -57,9 +67,9 @@ def load_model(path: Path, device: torch.device, overrides: Sequence[str] = ()) 
         palette = [(int(red), int(green), int(blue)) for red, green, blue in found.meta["palette"]]
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} does not say what it is: {error}") from error
-    check_trusted(stored)
+    check_trusted(stored, parts, allowed)
     config = override(stored, overrides)
-    check(config, overrides, TRUSTED)  # the other parts are not used, and their targets not even imported
+    check(config, overrides, parts)
     model = build_model(config, len(class_names), pretrained=False)
     checkpoint.restore_model(model, found)
     return LoadedModel(model.to(device).eval(), config, class_names, palette, path, step)

@@ -18,10 +18,11 @@ from ccnet.load import LoadedModel
 from ccnet.visualize import Rgb, colorize, index_png, overlay, save_png
 
 
-def find_images(where: Path) -> dict[str, Path]:
+def find_images(where: Path, output: Path) -> dict[str, Path]:
     """Images by the path that their results get below the output folder.
 
-    The extension stays part of the name (a.jpg.png), so that a.jpg and a.png do not overwrite each other's results.
+    What lies in the output folder is left out: it may be inside the input. The extension stays part of the name
+    (a.jpg.png), so that a.jpg and a.png do not overwrite each other's results.
 
     Raises:
         DataError: no such file or folder, or no image in it.
@@ -30,7 +31,9 @@ def find_images(where: Path) -> dict[str, Path]:
         return {where.name: where}
     if not where.is_dir():
         raise DataError(f"--input {where}: no such file or folder")
-    files = sorted(path for path in where.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    inside = output.resolve()
+    found = (path for path in where.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    files = sorted(path for path in found if not path.resolve().is_relative_to(inside))
     if not files:
         raise DataError(f"--input {where} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
     return {path.relative_to(where).as_posix(): path for path in files}
@@ -56,6 +59,7 @@ def predict_images(
         The images that could not be read, with the reason; each is also reported on stderr when it is met.
     """
     failures: dict[str, str] = {}
+    output.mkdir(parents=True, exist_ok=True)
     console = Console(stderr=True)
     for name, path in track(images.items(), "Predicting", console=console, disable=not console.is_terminal):
         try:
@@ -64,7 +68,9 @@ def predict_images(
             failures[name] = str(error)
             print(f"skipped: {error}", file=sys.stderr)
     statuses = {name: failures.get(name, "ok") for name in images}
-    (output / "summary.json").write_text(json.dumps({"checkpoint": str(loaded.path), "images": statuses}, indent=1))
+    (output / "summary.json").write_text(
+        json.dumps({"checkpoint": str(loaded.path), "images": statuses}, indent=1), encoding="utf-8"
+    )
     return failures
 
 

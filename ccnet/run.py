@@ -14,7 +14,7 @@ from ccnet.errors import CheckpointError, ConfigError
 from ccnet.load import LoadedModel
 
 CONFIG = "config.yaml"
-MAY_DIFFER = ("trainer.workers:", "trainer.log_every:")
+MAY_DIFFER = ("trainer.workers:", "trainer.log_every:", "runs_dir:")
 
 
 def open_run(config: RunConfig) -> Path:
@@ -30,6 +30,11 @@ def open_run(config: RunConfig) -> Path:
         if changed:
             raise ConfigError(
                 f"{folder} holds another run ({'; '.join(changed[:8])}); give this one a name=... of its own"
+                + (
+                    ""
+                    if checkpoint.list_checkpoints(folder / "checkpoints")
+                    else ", or delete that one: it saved nothing"
+                )
             )
     elif folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"{folder} is not empty and holds no run; give this run a name=... of its own")
@@ -39,10 +44,10 @@ def open_run(config: RunConfig) -> Path:
 def write_run(folder: Path, config: RunConfig, device: str) -> None:
     """Records what the run is, and that it is the latest."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "environment.json").write_text(json.dumps(environment(device, config.seed), indent=1))
-    (folder / CONFIG).write_text(to_yaml(config))
+    (folder / "environment.json").write_text(json.dumps(environment(device, config.seed), indent=1), encoding="utf-8")
+    (folder / CONFIG).write_text(to_yaml(config), encoding="utf-8")
     # A text file, not a symbolic link: Windows.
-    (Path(config.runs_dir) / "latest").write_text(f"{config.name}\n")
+    (Path(config.runs_dir) / "latest").write_text(f"{config.name}\n", encoding="utf-8")
 
 
 def environment(device: str, seed: int) -> dict[str, Any]:
@@ -76,10 +81,16 @@ def evaluation_record(loaded: LoadedModel, split: str) -> dict[str, Any]:
     }
 
 
-def report_folder(path: Path) -> Path:
-    """Where an evaluation goes: report/CHECKPOINT in the run's folder, or here if the checkpoint lies in none."""
+def report_folder(path: Path, split: str, config: RunConfig) -> Path:
+    """Where an evaluation goes: report/ of the checkpoint's run, or here if it lies in none; a folder each for what was
+    evaluated and how."""
     base = path.parent.parent if path.parent.name == "checkpoints" else Path()
-    return base / "report" / path.name
+    evaluation = config.evaluation
+    scales = [f"{scale:g}" for scale in evaluation.get("scales", [])]
+    words = [path.name, split, *(scales if scales != ["1"] else [])]
+    words += ["flip"] if evaluation.get("flip") else []
+    words += [f"slide{'x'.join(map(str, evaluation['crop_size']))}"] if evaluation.get("crop_size") else []
+    return base / "report" / "_".join(words)
 
 
 def find_checkpoint(where: str | None, runs_dir: str = "runs") -> Path:
@@ -103,7 +114,7 @@ def _latest(runs_dir: Path) -> Path:
     pointer = runs_dir / "latest"
     if not pointer.is_file():
         raise CheckpointError(f"there is no {pointer}: train first, or name a run or checkpoint with --checkpoint")
-    return runs_dir / pointer.read_text().strip()
+    return runs_dir / pointer.read_text(encoding="utf-8").strip()
 
 
 def _commit() -> str | None:

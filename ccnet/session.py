@@ -31,9 +31,10 @@ def train(config: RunConfig, overrides: Sequence[str] = ()) -> Path:
         UserError: a mistake in the configuration, the data or the run's folder.
     """
     build.check(config, overrides)
+    build.rehearse(config)
     folder = run.open_run(config)
-    keep_freed_memory()
     device = distributed.setup(config.trainer.device)
+    keep_freed_memory(device)
     try:
         _train(config, folder, device)
     finally:
@@ -47,22 +48,24 @@ def _train(config: RunConfig, folder: Path, device: torch.device) -> None:
     distributed.barrier()
     train_set = build.build_dataset(config, config.train_split)
     val_set = build.build_dataset(config, config.val_split)
+    found = checkpoint.newest(folder / "checkpoints")
     torch.manual_seed(config.seed)
-    model = build.build_model(config, train_set.num_classes, pretrained=True).to(device)
+    model = build.build_model(config, train_set.num_classes, pretrained=found is None).to(device)
     trainer = build.build_trainer(config, model, device)
-    if found := checkpoint.newest(folder / "checkpoints"):
+    if found:
         resume(trainer, model, found)
     if trainer.step >= config.trainer.max_steps and is_reported(folder):
         if distributed.is_main():
             print_finished(folder)
         return
+    evaluate = build.build_evaluator(config, val_set, device)
+    batches = build.build_train_batches(config, train_set, trainer.step)
     if distributed.is_main():
         run.write_run(folder, config, str(device))
         state = f"continues at step {trainer.step}" if trainer.step else "begins"
         millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
         images = f"{len(train_set)} training and {len(val_set)} validation images"
         logger.info("%s %s: %s, %.2f M parameters, %s", folder, state, images, millions, device)
-    evaluate = build.build_evaluator(config, val_set, device)
     with RunLog(folder, config.trainer.max_steps, trainer.step, config.trainer.log_every) as log:
 
         def show(step: int, scores: Scores) -> None:
@@ -73,7 +76,7 @@ def _train(config: RunConfig, folder: Path, device: torch.device) -> None:
         log.text("config", to_yaml(config))
         about = run.about(config, val_set.class_names, val_set.palette)
         milestones = Milestones(folder / "checkpoints", trainer, model, evaluate, about, show, config.trainer)
-        trainer.fit(build.build_train_batches(config, train_set, trainer.step), [log, milestones])
+        trainer.fit(batches, [log, milestones])
     scores = evaluate.scores or evaluate(model)  # a run killed between its last step and its report has none yet
     if distributed.is_main():
         finish(folder, scores, evaluate.pictures, val_set.palette)

@@ -70,6 +70,9 @@ def test_a_manifest_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (path / checkpoint.MANIFEST).write_text("{")
     with pytest.raises(CheckpointError, match=r"MANIFEST.json cannot be read"):
         checkpoint.load(path)
+    (path / checkpoint.MANIFEST).write_text("[]")
+    with pytest.raises(CheckpointError, match=r"MANIFEST.json is not a manifest"):
+        checkpoint.load(path)
     with pytest.raises(CheckpointError, match="is no checkpoint"):
         checkpoint.load(tmp_path)
 
@@ -138,3 +141,10 @@ def test_another_model_is_refused(tmp_path: Path) -> None:
         checkpoint.restore_model(nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5)), found)
     with pytest.raises(CheckpointError, match=r"1.weight is unknown"):
         checkpoint.restore_model(nn.Sequential(nn.Conv2d(3, 4, 3)), found)
+
+
+def test_what_a_killed_save_left_is_removed(tmp_path: Path) -> None:
+    """Oracle: the list of names."""
+    (tmp_path / ".step_0000001-99999").mkdir()
+    path = save(tmp_path, 2)
+    assert list(tmp_path.iterdir()) == [path]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ccnet.command_line import evaluation_parser, inference_overrides, parse
+from ccnet.command_line import effective_overrides, evaluation_parser, inference_overrides, parse, share
 from ccnet.errors import ConfigError
 
 
@@ -48,3 +48,23 @@ def test_a_typo_is_an_error(words: list[str], capsys: pytest.CaptureFixture[str]
         parse(evaluation_parser(""), words)
     assert caught.value.code == 2
     assert words[0].lstrip("-") in capsys.readouterr().err
+
+
+def test_options_win_over_overrides_and_idle_overrides_are_refused() -> None:
+    """Oracle: the order; a key that the tool does not use would be silence."""
+    arguments = parse(evaluation_parser(""), ["--flip-horizontal", "evaluation=sliding_window"])
+    assert effective_overrides(arguments, ["evaluation"]) == [
+        "evaluation=sliding_window",
+        "evaluation.scales=[1.0]",
+        "evaluation.flip=true",
+    ]
+    arguments = parse(evaluation_parser(""), ["optimizer.lr=1"])
+    with pytest.raises(ConfigError, match=r"the override optimizer.lr has no effect here; these have: head"):
+        effective_overrides(arguments, ["head"])
+
+
+def test_a_share_lies_between_0_and_1() -> None:
+    """Oracle: the bounds."""
+    assert share("0.5") == 0.5
+    with pytest.raises(ValueError, match="5"):
+        share("5")

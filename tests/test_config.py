@@ -44,11 +44,7 @@ def test_an_experiment_is_a_short_diff_that_starts_with_its_command(experiment: 
 def test_every_group_file_binds(path: Path) -> None:
     """Oracle: the signature; the values that a folder of one's own must bring are filled in."""
     own = ["dataset.root=x", "dataset.class_names=[a]", "dataset.palette=[[0,0,0]]"] if path.stem == "folder" else []
-    build.check(compose_config([f"{path.parent.name}={path.stem}", *own, *NEUTRAL]))
-
-
-# train.yaml tunes the default's parts; a group file is tested without those numbers where they would not fit.
-NEUTRAL = ["name=x"]
+    build.check(compose_config([f"{path.parent.name}={path.stem}", *own]))
 
 
 def test_the_default_run_is_the_streets_experiment() -> None:
@@ -83,6 +79,33 @@ def test_cityscapes_r2_ohem_is_the_recipe() -> None:
     assert consistent.head["embedding_channels"] == 16
 
 
+def test_the_other_recipes_differ_as_their_names_say() -> None:
+    """Oracle: the number of loops, the loss, the data set."""
+    r1, r2, voc = (
+        compose_config([f"+experiment={name}"]) for name in ("cityscapes_r1", "cityscapes_r2", "voc_r2_ohem")
+    )
+    assert (r1.head["recurrence"], r2.head["recurrence"]) == (1, 2)
+    assert list(r1.loss["terms"]) == list(r2.loss["terms"]) == ["cross_entropy"]
+    assert voc.dataset["_target_"] == "ccnet.data.voc.VOC"
+    assert (voc.train_split, list(voc.loss["terms"])) == ("trainaug", ["ohem"])
+    for config in (r1, r2, voc):
+        assert config.optimizer == compose_config(["+experiment=cityscapes_r2_ohem"]).optimizer
+
+
+@pytest.mark.parametrize("loss", ["ohem_consistency", "cross_entropy"])
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_any_loss_goes_with_any_experiment(experiment: str, loss: str) -> None:
+    """Oracle: the signatures; an experiment must leave nothing of another loss behind."""
+    build.check(compose_config([f"+experiment={experiment}", f"loss={loss}"]))
+
+
+def test_debug_shrinks_any_experiment() -> None:
+    """Oracle: two steps; the other order would be undone by the experiment and is refused."""
+    assert compose_config(["+experiment=cityscapes_r2_ohem", "+debug=smoke"]).trainer.max_steps == 2
+    with pytest.raises(ConfigError, match="must come after"):
+        compose_config(["+debug=smoke", "+experiment=cityscapes_r2_ohem"])
+
+
 def test_interpolations_are_rare() -> None:
     """Oracle: the house rule, at most 5 in 100 lines of YAML."""
     lines = [line for path in CONFIG_DIR.rglob("*.yaml") for line in path.read_text().splitlines()]
@@ -110,6 +133,10 @@ def test_interpolations_are_rare() -> None:
         (["~seed"], "key seed was taken out"),
         (["seed=-1"], "seed must be at least 0"),
         (["trainer.max_steps=0"], "trainer.max_steps must be at least 1"),
+        (["name=latest"], "name must be a folder name"),
+        (["trainer.clip_grad_norm=-1"], "trainer.clip_grad_norm must be positive or null"),
+        (["loss.terms.extra={a: 1}"], "unknown key loss.terms.extra"),
+        (["+loss.terms.extra={a: 1}"], "loss.terms.extra has no _target_"),
         (["name=../elsewhere"], "name must be a folder name"),
         (["head._target_=ccnet.nothing"], "head._target_=ccnet.nothing (command line) cannot be imported"),
     ],
@@ -176,6 +203,8 @@ def test_override_changes_values_and_groups() -> None:
     config = compose_config()
     assert override(config, ["head.recurrence=3"]).head["recurrence"] == 3
     assert override(config, ["dataset=camvid"]).dataset == compose_config(["dataset=camvid"]).dataset
+    own = ["dataset=folder", "dataset.root=x", "dataset.class_names=[a]", "dataset.palette=[[0,0,0]]"]
+    assert override(config, own).dataset["class_names"] == ["a"]
     with pytest.raises(ConfigError, match=r"trainer\.max_step "):
         override(config, ["trainer.max_step=1"])
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ccnet import build, checkpoint
-from ccnet.config import RunConfig, compose_config
+from ccnet.config import RunConfig, compose_config, to_json
 from ccnet.data.cityscapes import Cityscapes
 from ccnet.data.folder import Folder
 from ccnet.errors import CheckpointError, ConfigError
@@ -52,11 +52,10 @@ def test_recurrence_can_be_changed_without_training(tmp_path: Path, config: RunC
 
 def test_pretrained_weights_are_not_read_again(tmp_path: Path, config: RunConfig) -> None:
     """A checkpoint brings its own; the file that training began with may be gone."""
-    config.backbone["weights"] = str(tmp_path / "gone.pth")
-    config.backbone["weights"], kept = None, config.backbone["weights"]
-    path, _ = saved(tmp_path, config)
-    config.backbone["weights"] = kept
-    load_model(path, CPU)
+    stored = to_json(config)
+    stored["backbone"]["weights"] = str(tmp_path / "gone.pth")
+    path, _ = saved(tmp_path, config, config=stored)
+    assert load_model(path, CPU).config.backbone["weights"] == str(tmp_path / "gone.pth")
 
 
 def test_other_classes_are_refused(tmp_path: Path, config: RunConfig, folder: Path) -> None:
@@ -87,3 +86,16 @@ def test_a_hostile_configuration_is_refused(tmp_path: Path, config: RunConfig) -
     broken, _ = saved(tmp_path / "b", config, palette="red")
     with pytest.raises(CheckpointError, match="does not say what it is"):
         load_model(broken, CPU)
+
+
+def test_a_class_of_ones_own_must_be_named(tmp_path: Path, config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: refused without, loaded with its name."""
+    (tmp_path / "own_head.py").write_text(
+        "from ccnet.models.heads.rcca import RCCAHead\nclass Own(RCCAHead):\n    pass\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    config.head["_target_"] = "own_head.Own"
+    path, _ = saved(tmp_path, config)
+    with pytest.raises(ConfigError, match="name it with --allow-target"):
+        load_model(path, CPU)
+    assert type(load_model(path, CPU, allowed=["own_head.Own"]).model.head).__name__ == "Own"

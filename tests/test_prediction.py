@@ -42,7 +42,7 @@ def test_masks_colours_and_overlays(tmp_path: Path, loaded: LoadedModel) -> None
     """Oracle: the half of each image that is bright."""
     write(tmp_path / "in/a.png", 20)
     write(tmp_path / "in/sub/b.jpg", 240)
-    images = find_images(tmp_path / "in")
+    images = find_images(tmp_path / "in", tmp_path / "out")
     assert predict_images(loaded, bright, images, tmp_path / "out", opacity=1.0) == {}
     for name, left in (("a.png.png", 0), ("sub/b.jpg.png", 1)):
         mask = Image.open(tmp_path / "out/mask" / name)
@@ -61,7 +61,7 @@ def test_a_bad_file_is_named_and_the_rest_goes_on(
     """Oracle: the failures returned, printed and summarised; the good ones written."""
     write(tmp_path / "in/good.png", 20)
     (tmp_path / "in/bad.png").write_text("no picture")
-    failures = predict_images(loaded, bright, find_images(tmp_path / "in"), tmp_path / "out")
+    failures = predict_images(loaded, bright, find_images(tmp_path / "in", tmp_path / "out"), tmp_path / "out")
     assert list(failures) == ["bad.png"]
     assert "bad.png is not an image" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "out/mask").iterdir()] == ["good.png.png"]
@@ -74,11 +74,27 @@ def test_names_do_not_collide(tmp_path: Path) -> None:
     """a.jpg and a.png are two images."""
     write(tmp_path / "a.png", 1)
     write(tmp_path / "a.jpg", 1)
-    assert list(find_images(tmp_path)) == ["a.jpg", "a.png"]
-    assert list(find_images(tmp_path / "a.png")) == ["a.png"]
+    assert list(find_images(tmp_path, tmp_path / "out")) == ["a.jpg", "a.png"]
+    assert list(find_images(tmp_path / "a.png", tmp_path / "out")) == ["a.png"]
 
 
 def test_nothing_to_predict_is_an_error(tmp_path: Path) -> None:
     """Oracle: the message."""
     with pytest.raises(DataError, match="holds no images"):
-        find_images(tmp_path)
+        find_images(tmp_path, tmp_path / "out")
+
+
+def test_no_image_at_all_worked(tmp_path: Path, loaded: LoadedModel) -> None:
+    """Oracle: a summary that says so, where no output folder was before."""
+    (tmp_path / "bad.png").write_text("no picture")
+    failures = predict_images(loaded, bright, find_images(tmp_path, tmp_path / "out"), tmp_path / "out")
+    assert list(failures) == ["bad.png"]
+    assert (tmp_path / "out" / "summary.json").is_file()
+
+
+def test_results_inside_the_input_are_no_input(tmp_path: Path, loaded: LoadedModel) -> None:
+    """Oracle: the same list at the second call."""
+    write(tmp_path / "a.png", 1)
+    images = find_images(tmp_path, tmp_path / "out")
+    predict_images(loaded, bright, images, tmp_path / "out")
+    assert find_images(tmp_path, tmp_path / "out") == images

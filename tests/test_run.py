@@ -31,7 +31,10 @@ def test_another_run_is_never_overwritten(config: RunConfig, tmp_path: Path) -> 
     folder = run.open_run(config)
     run.write_run(folder, config, "cpu")
     runs = f"runs_dir={tmp_path / 'runs'}"
-    with pytest.raises(ConfigError, match=r"holds another run \(optimizer.lr: .* -> 0.5\); give this one a name="):
+    with pytest.raises(
+        ConfigError,
+        match=r"holds another run \(optimizer.lr: .* -> 0.5\); give this one a name=.* or delete that one",
+    ):
         run.open_run(compose_config([runs, "optimizer.lr=0.5"]))
     assert run.open_run(compose_config([runs, "trainer.workers=3", "trainer.log_every=7"])) == folder
 
@@ -60,6 +63,9 @@ def test_checkpoints_are_found_from_nothing_a_run_or_themselves(config: RunConfi
     assert run.find_checkpoint(str(runs / "latest"), str(runs)) == best
     assert run.find_checkpoint(str(folder)) == best
     assert run.find_checkpoint(str(last)) == last
-    assert run.report_folder(best) == folder / "report" / "step_0000001"
+    assert run.report_folder(best, "val", config) == folder / "report" / "step_0000001_val"
+    augmented = compose_config(["evaluation=multi_scale_flip", "evaluation.crop_size=[8,9]"])
+    assert run.report_folder(best, "val", augmented).name == "step_0000001_val_0.75_1_1.25_flip_slide8x9"
+    assert run.report_folder(tmp_path / "copy", "val", config) == Path("report/copy_val")
     with pytest.raises(CheckpointError, match="no such run or checkpoint"):
         run.find_checkpoint(str(tmp_path / "gone"))

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ccnet.data.sample import IGNORE_INDEX, Sample
 
-MEAN_COLOR = (124, 116, 104)  # of ImageNet: what padding becomes 0 after the model's normalisation
+MEAN_COLOR = (124, 116, 104)  # of ImageNet: padding is about 0 after the default normalisation
 
 
 class ScaleCropFlip:

@@ -42,11 +42,14 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     Raises:
         DataError: not an image of a known format, or a damaged or truncated one.
     """
-    return np.asarray(ImageOps.exif_transpose(_open(path)).convert("RGB"))
+    image = _open(path)
+    if image.mode.startswith(("I", "F")):
+        raise DataError(f"image {path} has {image.mode} pixels; convert it to 8 bits a channel")
+    return np.asarray(image.convert("RGB"))
 
 
 def read_mask(path: Path) -> NDArray[np.int64]:
-    """A mask file -> int64 (H, W), the raw indices as stored.
+    """A mask file -> int64 (H, W), the raw indices as stored, turned upright like an image.
 
     Raises:
         DataError: a damaged file, or one that holds colours instead of indices.
@@ -60,7 +63,7 @@ def read_mask(path: Path) -> NDArray[np.int64]:
 def _open(path: Path) -> Image.Image:
     try:
         with Image.open(path, formats=IMAGE_FORMATS) as image:
-            image.load()
+            upright: Image.Image = ImageOps.exif_transpose(image)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except UnidentifiedImageError:
@@ -69,7 +72,7 @@ def _open(path: Path) -> Image.Image:
         raise DataError(
             f"{path} cannot be decoded ({error}); replace the file or take it out of the data set"
         ) from None
-    return image
+    return upright
 
 
 class SegmentationDataset(Dataset[Sample]):
@@ -94,6 +97,8 @@ class SegmentationDataset(Dataset[Sample]):
     ) -> None:
         if len(palette) != len(class_names):
             raise DataError(f"the palette has {len(palette)} colours for {len(class_names)} class names")
+        if len(class_names) > IGNORE_INDEX:
+            raise DataError(f"{len(class_names)} classes do not fit beside the ignored label {IGNORE_INDEX}")
         self.pairs = list(pairs)
         self.class_names = list(class_names)
         self.palette = [tuple(color) for color in palette]

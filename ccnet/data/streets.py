@@ -95,7 +95,7 @@ def _holds(root: Path, parameters: dict[str, int]) -> bool:
         return False
     advice = "remove that folder or name another one"
     try:
-        found = json.loads((root / "streets.json").read_text())
+        found = json.loads((root / "streets.json").read_text(encoding="utf-8"))
         differing = [
             f"{key} is {found.get(key)}, not {value}" for key, value in parameters.items() if found.get(key) != value
         ]
@@ -137,7 +137,7 @@ def _write_set(folder: Path, parameters: dict[str, int]) -> None:
         image, mask = draw_scene(rng, parameters["height"], parameters["width"])
         _write_png(image_path, image[..., ::-1])
         _write_png(mask_path, mask)
-    (folder / "streets.json").write_text(json.dumps(parameters, indent=2) + "\n")
+    (folder / "streets.json").write_text(json.dumps(parameters, indent=2) + "\n", encoding="utf-8")
 
 
 def _write_png(path: Path, pixels: np.ndarray) -> None:

@@ -46,4 +46,4 @@ class VOC(SegmentationDataset):
 def _read_list(path: Path) -> list[str]:
     if not path.is_file():
         raise DataError(f"{path}: no such list of images; set dataset.root, or the split to one that is there")
-    return [line.strip() for line in path.read_text().splitlines() if line.strip()]
+    return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]

@@ -92,6 +92,9 @@ class Inference:
             raise ValueError(f"scales must be positive numbers, got {list(scales)}")
         if window_batch_size < 1:
             raise ValueError(f"window_batch_size must be positive, got {window_batch_size}")
+        for name, pair in (("crop_size", crop_size), ("stride", stride)):
+            if pair is not None and len(pair) != 2:
+                raise ValueError(f"{name} must be height and width, got {list(pair)}")
         if crop_size is None:
             if stride is not None:
                 raise ValueError("a stride has no effect without crop_size")

@@ -10,6 +10,7 @@ from typing import Any
 import rich.progress
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ccnet.evaluation.evaluator import Picture
 from ccnet.evaluation.metrics import Scores
@@ -24,7 +25,7 @@ def print_scores(scores: Scores) -> None:
     pixels = scores.confusion.sum(dim=1).tolist()
     rows = zip(scores.class_names, scores.iou.tolist(), scores.accuracy.tolist(), pixels, strict=True)
     for name, iou, accuracy, count in rows:
-        table.add_row(name, _per_cent(iou), _per_cent(accuracy), f"{count:,}")
+        table.add_row(Text(name), _per_cent(iou), _per_cent(accuracy), f"{count:,}")
     Console(highlight=False).print(table)
     print(scores.summary())
 
@@ -49,7 +50,7 @@ def write_report(folder: Path, scores: Scores, about: Mapping[str, Any]) -> None
         about: plain values that say what was evaluated, and how.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "metrics.json").write_text(json.dumps({**scores_dict(scores), **about}, indent=1))
+    (folder / "metrics.json").write_text(json.dumps({**scores_dict(scores), **about}, indent=1), encoding="utf-8")
     with (folder / "confusion_matrix.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["true \\ predicted", *scores.class_names])
@@ -79,7 +80,7 @@ def is_reported(folder: Path) -> bool:
 
 def print_finished(folder: Path) -> None:
     """What there is to say about a run that has reached its last step already."""
-    metrics = json.loads((folder / "report" / "metrics.json").read_text())
+    metrics = json.loads((folder / "report" / "metrics.json").read_text(encoding="utf-8"))
     print(f"{folder} is finished: mIoU {_per_cent(metrics['mIoU'])}; give a new run a name=... of its own")
 
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ccnet.distributed import mean_over_ranks
+from ccnet.errors import ConfigError
 
 IGNORE_INDEX = 255
 
@@ -30,6 +31,8 @@ class CrossEntropy(nn.Module):
     def forward(self, logits_BCHW: Tensor, mask_BHW: Tensor) -> Tensor:
         """(B, C, H, W) and (B, H, W) with 255 = ignored -> scalar; 0 where every pixel is ignored."""
         logits_BCHW = logits_BCHW.to(torch.promote_types(logits_BCHW.dtype, torch.float32))
+        if self.class_weights is not None and len(self.class_weights) != logits_BCHW.shape[1]:
+            raise ConfigError(f"{len(self.class_weights)} class_weights for {logits_BCHW.shape[1]} classes")
         total = F.cross_entropy(
             logits_BCHW,
             mask_BHW,

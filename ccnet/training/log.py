@@ -1,6 +1,7 @@
 """What a run tells while it trains: a live line, metrics.jsonl and TensorBoard."""
 
 import json
+import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,13 +34,13 @@ class RunLog:
         self.path = folder / "metrics.jsonl"
         self.max_steps, self.log_every, self.active = max_steps, log_every, distributed.is_main()
         self.start_step = self.last_step = start_step
-        self.started = self.last_time = time.monotonic()
+        self.started = self.last_time = self.step_time = time.perf_counter()
         self.sums: dict[str, Tensor] = {}
         self.images = 0
         if self.active:
             _drop_rows_after(self.path, start_step)
-            self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=start_step + 1 if start_step else None)
-            self.console = Console(stderr=True, highlight=False)
+            self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=start_step + 1)
+            self.console = Console(stderr=True, highlight=False, markup=False)
             self.progress = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=20),
@@ -63,8 +64,6 @@ class RunLog:
 
     def __call__(self, result: StepResult) -> None:
         """Takes note of a step."""
-        if not self.active:
-            return
         terms = {
             **result.losses,
             "loss": torch.stack(list(result.losses.values())).sum(),
@@ -73,12 +72,15 @@ class RunLog:
         for name, value in terms.items():
             self.sums[name] = self.sums.get(name, 0) + value
         self.images += result.batch_size
-        self.progress.update(self.task, completed=result.step)
+        self.step_time = time.perf_counter()
+        if self.active:
+            self.progress.update(self.task, completed=result.step)
         if result.step % self.log_every == 0 or result.step == self.max_steps:
             self._report(result)
 
     def scores(self, step: int, scores: Mapping[str, float]) -> None:
-        """Records an evaluation."""
+        """Records an evaluation, whose time does not count against images per second."""
+        self.last_time += time.perf_counter() - self.step_time
         if self.active:
             self._write(step, scores)
             self.say(
@@ -101,27 +103,34 @@ class RunLog:
             self.console.print(line)
 
     def _report(self, result: StepResult) -> None:
-        now = time.monotonic()
-        steps = result.step - self.last_step
-        row = {name: float(value) / steps for name, value in self.sums.items()}
+        now = time.perf_counter()
+        # Every rank's terms are its share of the global mean times the number of ranks.
+        sums = distributed.sum_over_ranks(torch.stack(list(self.sums.values()))) / distributed.world_size()
+        means = sums / (result.step - self.last_step)
+        row = dict(zip(self.sums, means.tolist(), strict=True))
         row |= {"lr": result.learning_rate, "images_per_second": self.images / (now - self.last_time)}
-        self._write(result.step, row)
+        if self.active:
+            self._show(result.step, row, self._remaining(result.step, now))
+        self.sums, self.images = {}, 0
+        self.last_step, self.last_time = result.step, now
+
+    def _show(self, step: int, row: Mapping[str, float], seconds_left: float) -> None:
+        self._write(step, row)
         status = (
             f"loss {row['loss']:.3f}  lr {row['lr']:.2e}  {row['images_per_second']:.1f} images/s  "
-            f"ETA {_clock(self._remaining(result.step, now))}"
+            f"ETA {_clock(seconds_left)}"
         )
         self.progress.update(self.task, status=status)
         if not self.console.is_terminal:
-            self.say(f"step {result.step}/{self.max_steps}  {status}")
-        self.sums, self.images = {}, 0
-        self.last_step, self.last_time = result.step, now
+            self.say(f"step {step}/{self.max_steps}  {status}")
 
     def _remaining(self, step: int, now: float) -> float:
         """Seconds to go, evaluations and saves included: they are part of the time spent so far."""
         return (now - self.started) / (step - self.start_step) * (self.max_steps - step)
 
     def _write(self, step: int, row: Mapping[str, float]) -> None:
-        with self.path.open("a") as file:
+        row = {name: value for name, value in row.items() if math.isfinite(value)}
+        with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **row}) + "\n")
         for name, value in row.items():
             self.board.add_scalar(name if "/" in name else f"{_section(name)}/{name}", value, step)
@@ -133,8 +142,17 @@ def _section(name: str) -> str:
 
 def _drop_rows_after(path: Path, step: int) -> None:
     if path.is_file():
-        rows = [line for line in path.read_text().splitlines() if line and json.loads(line)["step"] <= step]
-        path.write_text("".join(f"{row}\n" for row in rows))
+        rows = [line for line in path.read_text(encoding="utf-8").splitlines() if 0 < _step_of(line) <= step]
+        aside = path.with_suffix(".part")
+        aside.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
+        aside.replace(path)
+
+
+def _step_of(row: str) -> int:
+    try:
+        return int(json.loads(row)["step"])
+    except ValueError:  # a line that a crash cut short
+        return 0
 
 
 def _clock(seconds: float) -> str:

@@ -17,7 +17,7 @@ AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class NonFiniteLossError(UserError):
-    """The loss is NaN or infinite."""
+    """The loss or its gradient is NaN or infinite."""
 
 
 @dataclass
@@ -88,6 +88,8 @@ class Trainer:
             self.scaler.scale(total).backward()
             self.scaler.unscale_(self.optimizer)
             grad_norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.max_norm)
+            if not self.scaler.is_enabled():  # the scaler looks after its own overflows
+                self._require_finite(grad_norm, {"gradient norm": grad_norm}, batch["name"])
             self.scaler.step(self.optimizer)
             self.scaler.update()
             self.step += 1
@@ -115,6 +117,6 @@ class Trainer:
         if bad > 0:
             terms = ", ".join(f"{name} {value.item():g}" for name, value in losses.items())
             raise NonFiniteLossError(
-                f"the loss is not finite at step {self.step} ({terms}) on the samples {', '.join(names)}; "
+                f"not finite at step {self.step} ({terms}) on the samples {', '.join(names)}; "
                 "lower optimizer.lr, set trainer.clip_grad_norm, or train in fp32 or bf16"
             )

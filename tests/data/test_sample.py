@@ -116,3 +116,10 @@ def test_palette_and_names_agree() -> None:
     """Oracle: the count."""
     with pytest.raises(DataError, match="3 colours for 2 class names"):
         SegmentationDataset([], ["a", "b"], COLORS)
+
+
+def test_sixteen_bit_images_are_refused(tmp_path: Path) -> None:
+    """Pillow would clip nearly all of them to white."""
+    Image.fromarray(np.full((4, 4), 3000, np.uint16)).save(tmp_path / "deep.png")
+    with pytest.raises(DataError, match=r"deep.png has I;16 pixels; convert it to 8 bits"):
+        read_image(tmp_path / "deep.png")

@@ -58,6 +58,8 @@ def test_resuming_leaves_no_doubles(tmp_path: Path) -> None:
     with RunLog(tmp_path, max_steps=4, start_step=0, log_every=1) as log:
         for step in (1, 2, 3):
             log(result(step))
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 3, "lo')  # what a crash leaves
     with RunLog(tmp_path, max_steps=4, start_step=2, log_every=1) as log:
         for step in (3, 4):
             log(result(step))

@@ -97,6 +97,11 @@ def test_a_loss_that_is_not_finite_stops_before_the_step() -> None:
     with pytest.raises(NonFiniteLossError, match=r"step 1 \(bad nan\) on the samples a1, b1; lower optimizer.lr"):
         trainer.fit(batches(range(1, 2)), [])
     assert torch.equal(trainer.model.conv.weight, before)
+    # 0 as a value, and an infinite gradient: sqrt at zero
+    trainer.loss = lambda logits, mask: {"steep": (logits * 0).sum().sqrt()}
+    with pytest.raises(NonFiniteLossError, match="gradient norm nan"):
+        trainer.fit(batches(range(1, 2)), [])
+    assert torch.equal(trainer.model.conv.weight, before)
 
 
 def test_channels_last_reaches_the_model() -> None:
@@ -108,3 +113,18 @@ def test_channels_last_reaches_the_model() -> None:
     )
     trainer.fit(batches(range(1)), [])
     assert layouts == [True]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_cuda_trains_as_the_cpu_does(precision: str) -> None:
+    """Oracle: the same steps on the CPU; dropout is off, because devices draw differently."""
+    on_cpu, on_cuda = trainer_of(clip_grad_norm=1.0), trainer_of(clip_grad_norm=1.0, precision=precision)
+    on_cuda.device = torch.device("cuda")
+    on_cuda.scaler = torch.amp.GradScaler("cuda", enabled=precision == "fp16", init_scale=64.0)
+    on_cuda.model.cuda()
+    for trainer in (on_cpu, on_cuda):
+        trainer.model.dropout.p = 0.0
+        trainer.fit(batches(range(3)), [])
+    torch.testing.assert_close(on_cpu.model.conv.weight, on_cuda.model.conv.weight.cpu(), rtol=0.05, atol=0.01)
