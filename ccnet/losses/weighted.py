@@ -40,8 +40,10 @@ class WeightedLoss(nn.Module):
         align_corners: bool = False,
     ) -> None:
         super().__init__()
-        if terms.keys() != weights.keys() or "auxiliary" in terms:
-            raise ValueError(f"terms {sorted(terms)} need as many weights, got {sorted(weights)}; auxiliary is taken")
+        if terms.keys() != weights.keys():
+            raise ValueError(f"loss terms {sorted(terms)} need exactly these weights, got {sorted(weights)}")
+        if "auxiliary" in terms:
+            raise ValueError("a loss term cannot be named auxiliary: so is the auxiliary head's")
         self.terms = nn.ModuleDict(terms)
         self.weights = dict(weights)
         self.auxiliary = auxiliary

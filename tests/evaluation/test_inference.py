@@ -169,7 +169,7 @@ def test_inference_keeps_no_graph() -> None:
         ({"crop_size": [4, 4], "stride": [5, 4]}, "must be positive and at most crop_size"),
         ({"crop_size": [4, 4], "stride": [4, 0]}, "must be positive and at most crop_size"),
         ({"crop_size": [0, 4]}, "must be positive and at most crop_size"),
-        ({"crop_size": [4, 4], "stride": [4]}, "longer"),
+        ({"crop_size": [4, 4], "stride": [4]}, "stride must be height and width"),
         ({"crop_size": [4, 4], "window_batch_size": 0}, "window_batch_size"),
     ],
 )
