@@ -24,7 +24,7 @@ class WarmupCosine:
 
     def __call__(self, step: int) -> float:
         if step < self.warmup_steps:
-            return self.warmup_factor + (1 - self.warmup_factor) * step / self.warmup_steps
+            return _warmup(step, self.warmup_steps, self.warmup_factor)
         progress = (step - self.warmup_steps) / (self.max_steps - self.warmup_steps)
         return self.final_factor + (1 - self.final_factor) * (1 + math.cos(math.pi * progress)) / 2
 
@@ -49,9 +49,13 @@ class Poly:
 
     def __call__(self, step: int) -> float:
         if step < self.warmup_steps:
-            return self.warmup_factor + (1 - self.warmup_factor) * step / self.warmup_steps
+            return _warmup(step, self.warmup_steps, self.warmup_factor)
         progress = (step - self.warmup_steps) / (self.max_steps - self.warmup_steps)
         return self.final_factor + (1 - self.final_factor) * float((1 - progress) ** self.power)
+
+
+def _warmup(step: int, warmup_steps: int, warmup_factor: float) -> float:
+    return warmup_factor + (1 - warmup_factor) * step / warmup_steps
 
 
 def _require_warmup(warmup_steps: int, max_steps: int) -> None:
