@@ -5,12 +5,14 @@ import pickle
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.error import URLError
 
 import pytest
 import torch
 import torchvision
 from safetensors.torch import save_file
 from torch import Tensor
+from torchvision.models import get_model, get_model_weights
 
 from ccnet.errors import CheckpointError
 from ccnet.models.backbones.mobilenet_v3 import MobileNetV3
@@ -178,3 +180,30 @@ def test_a_missing_file(tmp_path: Path) -> None:
     """Oracle: the error names the file and the other choices."""
     with pytest.raises(CheckpointError, match=r"absent\.pth: no such file; give a file, DEFAULT or null"):
         ResNet(18, weights=str(tmp_path / "absent.pth"))
+
+
+def test_default_weights_are_downloaded_once_and_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: torchvision's own address, asked with its hash check; the network then holds what came."""
+    theirs = get_model("resnet18", weights=None).state_dict()
+    asked: list[tuple[str, bool]] = []
+
+    def download(url: str, progress: bool, check_hash: bool) -> dict[str, torch.Tensor]:
+        asked.append((url, check_hash))
+        return theirs
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", download)
+    network = get_model("resnet18", weights=None)
+    load_weights(network, "resnet18", "DEFAULT")
+    assert asked == [(get_model_weights("resnet18").DEFAULT.url, True)]
+    assert all(torch.equal(value, theirs[key]) for key, value in network.state_dict().items())
+
+
+def test_a_failed_download_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: the address and the way out in the message."""
+
+    def offline(url: str, **_: object) -> None:
+        raise URLError("no route to host")
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
+    with pytest.raises(CheckpointError, match=r"resnet18-\w+\.pth cannot be downloaded .*no route.*backbone.weights"):
+        load_weights(get_model("resnet18", weights=None), "resnet18", "DEFAULT")
