@@ -1,13 +1,9 @@
-"""Learning rate schedules: pure functions of the step, so that nothing has to be saved or restored."""
+"""Learning rate schedules: called with a step, counted from 0, they return the factor of the base learning rates.
+
+Pure functions of the step, so that nothing has to be saved or restored.
+"""
 
 import math
-from typing import Protocol
-
-
-class Schedule(Protocol):
-    """The factor that the base learning rates are multiplied with at a step, counted from 0."""
-
-    def __call__(self, step: int) -> float: ...
 
 
 class WarmupCosine:
