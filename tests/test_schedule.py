@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, PolynomialLR
 
-from ccnet.schedule import Poly, Schedule, WarmupCosine
+from ccnet.schedule import Poly, WarmupCosine
 
 BOTH = (WarmupCosine, Poly)
 
@@ -24,7 +24,7 @@ def torch_factors(scheduler: type[LRScheduler], steps: int, **options: Any) -> l
     return factors
 
 
-def factors(schedule: Schedule, steps: range) -> list[float]:
+def factors(schedule: WarmupCosine | Poly, steps: range) -> list[float]:
     return [schedule(step) for step in steps]
 
 
