@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ccnet.models.heads.rcca import RCCAHead
+from ccnet.models.ops.criss_cross.composition import compose
 
 IN_CHANNELS = (4, 6, 10, 12)
 SIZES = ((13, 9), (7, 5), (4, 3), (4, 3))
@@ -34,11 +35,11 @@ def test_equals_the_figure_of_the_paper_by_hand(recurrence: int, fusion_convs: i
     looped = head.reduction(feature)
     for _ in range(recurrence):
         looped = head.attention(looped)
-    joined = torch.cat([feature, head.context(looped)], dim=1)
-    assert len(head.fusion) == fusion_convs
+    joined = torch.cat([feature, head.fusion.context(looped)], dim=1)
+    assert len(head.fusion.convs) == fusion_convs
     logits, out = head(features())
     torch.testing.assert_close(out, looped)
-    torch.testing.assert_close(logits, head.classifier(head.fusion(joined)))
+    torch.testing.assert_close(logits, head.classifier(head.fusion.convs(joined)))
 
 
 def test_loops_share_their_weights_and_matter() -> None:
@@ -107,6 +108,50 @@ def test_embedding_projects_the_attention_output() -> None:
     assert expected.shape[1] == 5
 
 
+def test_another_number_of_loops_for_one_call() -> None:
+    """Oracle: a head built with that many loops, and the same weights."""
+    head = build(recurrence=1)
+    for recurrence in (0, 1, 2, 3):
+        torch.testing.assert_close(head(features(), recurrence)[0], build(recurrence=recurrence)(features())[0])
+    torch.testing.assert_close(head(features())[0], build(recurrence=1)(features())[0])
+    with pytest.raises(ValueError, match="recurrence must be >= 0, got -1"):
+        head(features(), -1)
+
+
+def test_fusion_kernel_of_one_keeps_positions_apart() -> None:
+    """Oracle: without attention the gradient of one position's logits is 0 at every other."""
+    head = build(recurrence=0, reduction_kernel=1, fusion_kernel=1, fusion_convs=2)
+    feature = features()[-1].requires_grad_()
+    (gradient,) = torch.autograd.grad(head([feature])[0][0, :, 1, 2].sum(), feature)
+    seen = torch.zeros(2, *SIZES[-1], dtype=torch.bool)
+    seen[0, 1, 2] = True
+    assert torch.equal(gradient.abs().sum(1) > 0, seen)
+
+
+def test_multi_scale_adds_the_attention_of_pooled_features() -> None:
+    """Oracle: average pooling by hand, whose last, cut-off cells average what they have; and bilinear interpolation."""
+    head, plain = build(recurrence=1, multi_scale=[1.0, 0.5]), build(recurrence=1)
+    reduced = plain.reduction(features()[-1])
+    padded = F.pad(reduced, (0, 1))  # 4 x 3 -> 4 x 4
+    sums = padded[:, :, 0::2, 0::2] + padded[:, :, 0::2, 1::2] + padded[:, :, 1::2, 0::2] + padded[:, :, 1::2, 1::2]
+    pooled = sums / torch.tensor([4.0, 2.0])
+    added = F.interpolate(plain.attention(pooled) - pooled, SIZES[-1], mode="bilinear")
+    torch.testing.assert_close(head(features())[1], plain.attention(reduced) + added)
+    assert head.state_dict().keys() == plain.state_dict().keys()
+
+
+def test_attention_on_request() -> None:
+    """Oracle: the attention module asked loop by loop; that the composition is right is the operator's own test."""
+    head = build()
+    first, second = head.attention_maps(features())
+    reduced = head.reduction(features()[-1])
+    torch.testing.assert_close(first, head.attention.attention(reduced))
+    torch.testing.assert_close(second, head.attention.attention(head.attention(reduced)))
+    torch.testing.assert_close(head.attended_by(features(), 1, 2), compose([first, second], 1, 2))
+    with pytest.raises(ValueError, match="without a loop of attention"):
+        build(recurrence=0).attended_by(features(), 1, 2)
+
+
 def test_batches_are_independent() -> None:
     """Oracle: one image at a time."""
     head = build(skip_features=[0], decoder_channels=[5])
@@ -122,6 +167,11 @@ def test_batches_are_independent() -> None:
         ({"skip_features": [0]}, "must be as many"),
         ({"decoder_channels": [4]}, "must be as many"),
         ({"channels": 12}, "multiple of reduction"),
+        ({"backend": "cuda"}, "backend must be one of auto, reference"),
+        ({"multi_scale": [0.5]}, r"must hold 1.0 and fractions 1 / n .* got \[0.5\]"),
+        ({"multi_scale": [1.0, 0.3]}, "fractions 1 / n"),
+        ({"multi_scale": [1.0, 2.0]}, "fractions 1 / n"),
+        ({"multi_scale": [1.0, 0.0]}, "fractions 1 / n"),
     ],
 )
 def test_options_that_make_no_head(options: Options, message: str) -> None:

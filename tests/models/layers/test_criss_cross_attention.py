@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ccnet.models.layers.criss_cross_attention import CrissCrossAttention
-from ccnet.models.ops.criss_cross import criss_cross_attention
+from ccnet.models.ops.criss_cross.reference import affinity, aggregation
 
 
 def attention(channels: int = 8, gamma: float = 0.5) -> CrissCrossAttention:
@@ -35,12 +35,13 @@ def test_parameters_are_named_as_in_the_official_code() -> None:
     }
 
 
-def test_residual_with_gamma() -> None:
-    """Oracle: x + gamma * attention of the three projections, as matrix products over the channels."""
+def test_the_convolutions_reach_the_operator() -> None:
+    """Oracle: x + gamma * attention of the module's own convolutions, called as convolutions."""
     module, x = attention(gamma=0.7), torch.randn(2, 8, 4, 3)
-    convs = (module.query_conv, module.key_conv, module.value_conv)
-    projected = [torch.einsum("oi,bihw->bohw", c.weight[:, :, 0, 0], x) + c.bias[:, None, None] for c in convs]
-    torch.testing.assert_close(module(x), x + 0.7 * criss_cross_attention(*projected))
+    value = module.value_conv(x)
+    expected = x + 0.7 * aggregation(affinity(module.query_conv(x), module.key_conv(x)), value)
+    torch.testing.assert_close(module(x), expected)
+    torch.testing.assert_close(aggregation(module.attention(x), value), (expected - x) / 0.7)
 
 
 @pytest.mark.parametrize(("loops", "seen"), [(1, "cross"), (2, "everything")])
@@ -68,8 +69,14 @@ def test_finite_under_bfloat16_autocast() -> None:
     assert spread < 0.1
 
 
-@pytest.mark.parametrize(("channels", "reduction"), [(12, 8), (4, 8), (9, 2)])
+@pytest.mark.parametrize(("channels", "reduction"), [(12, 8), (4, 8), (9, 2), (8, 0)])
 def test_channels_must_be_divisible(channels: int, reduction: int) -> None:
     """Oracle: the documented ValueError, which names both numbers."""
     with pytest.raises(ValueError, match=f"multiple of reduction={reduction}, got {channels}"):
         CrissCrossAttention(channels, reduction)
+
+
+def test_the_backend_is_checked_at_once() -> None:
+    """Oracle: the documented ValueError, before the first image."""
+    with pytest.raises(ValueError, match=r"backend must be one of auto, reference, .* got fast"):
+        CrissCrossAttention(8, backend="fast")  # type: ignore[arg-type]
