@@ -8,15 +8,15 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "ccnet"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-ABOVE = {"build", "config", "config_errors", "session", "run", "load", "prediction", "command_line"}
+ABOVE = {"build", "config", "config_errors", "session", "run", "load", "prediction", "command_line", "benchmarks"}
 FORBIDDEN = {
     "data": {"models", "losses", "training", "evaluation", *ABOVE},
     "models": {"data", "losses", "training", "evaluation", *ABOVE},
     "losses": {"data", "models", "training", "evaluation", *ABOVE},
     "evaluation": {"data", "models", "losses", "training", *ABOVE},
     "training": {"data", "models", "losses", "evaluation", *ABOVE},
-    "config": {"data", "models", "losses", "training", "evaluation", "build", "session", "run", "load"},
-    "build": {"session", "run", "load", "prediction", "command_line"},
+    "config": {"data", "models", "losses", "training", "evaluation", "build", "session", "run", "load", "benchmarks"},
+    "build": {"session", "run", "load", "prediction", "command_line", "benchmarks"},
 }
 
 
