@@ -15,15 +15,16 @@ from ccnet import distributed
 from ccnet.config import Part, RunConfig
 from ccnet.config_errors import origin, unknown_key
 from ccnet.data.loader import Batch, evaluation_batches, train_batches
-from ccnet.data.sample import SegmentationDataset
+from ccnet.data.sample import LabelledImages
 from ccnet.errors import ConfigError, UserError
 from ccnet.evaluation.evaluator import Evaluator
 from ccnet.evaluation.inference import Inference
 from ccnet.models.segmentor import Preprocess, Segmentor
 from ccnet.training.trainer import Trainer
+from ccnet.evaluation.report import Report
 
 PARTS = ("dataset", "prepare", "augmentation", "backbone", "head", "auxiliary_head", "loss", "optimizer", "schedule",
-         "evaluation")  # fmt: skip
+         "evaluation", "report")  # fmt: skip
 # What the builders below hand over themselves; a configuration must not set it.
 GIVEN = {"split", "in_channels", "num_classes", "model", "max_steps", "align_corners"}
 
@@ -132,9 +133,10 @@ def rehearse(config: RunConfig) -> None:
     build_part(config.augmentation)
     build_loss(config)
     build_inference(config)
+    build_report(config)
 
 
-def build_dataset(config: RunConfig, split: str) -> SegmentationDataset:
+def build_dataset(config: RunConfig, split: str) -> LabelledImages:
     """The data set of a split."""
     return build_part(config.dataset, split=split)
 
@@ -178,7 +180,7 @@ def build_inference(config: RunConfig) -> Inference:
     return build_part(config.evaluation)
 
 
-def build_evaluator(config: RunConfig, dataset: SegmentationDataset, device: torch.device, **extra: Any) -> Evaluator:
+def build_evaluator(config: RunConfig, dataset: LabelledImages, device: torch.device, **extra: Any) -> Evaluator:
     """model -> scores on a data set that all ranks share."""
     batches = partial(
         evaluation_batches,
@@ -187,7 +189,20 @@ def build_evaluator(config: RunConfig, dataset: SegmentationDataset, device: tor
         rank=distributed.rank(),
         world_size=distributed.world_size(),
     )
-    return Evaluator(batches, build_inference(config), dataset.class_names, device, distributed.sum_over_ranks, **extra)
+    return Evaluator(
+        batches,
+        build_inference(config),
+        dataset.class_names,
+        device,
+        sum_over_ranks=distributed.sum_over_ranks,
+        region_names=dataset.region_names,
+        **extra,
+    )
+
+
+def build_report(config: RunConfig) -> Report | None:
+    """What ends a run in place of the table of scores, where its configuration names something."""
+    return None if config.report is None else build_part(config.report)
 
 
 def build_trainer(config: RunConfig, model: Segmentor, device: torch.device) -> Trainer:
@@ -208,7 +223,7 @@ def build_trainer(config: RunConfig, model: Segmentor, device: torch.device) -> 
     )
 
 
-def build_train_batches(config: RunConfig, dataset: SegmentationDataset, start_step: int) -> Iterator[Batch]:
+def build_train_batches(config: RunConfig, dataset: LabelledImages, start_step: int) -> Iterator[Batch]:
     """What this rank trains on from a step on."""
     return train_batches(
         dataset,

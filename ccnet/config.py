@@ -96,6 +96,7 @@ class RunConfig:
     optimizer: Part = MISSING
     schedule: Part = MISSING
     evaluation: Part = MISSING
+    report: Part | None = None
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
 
 

@@ -9,7 +9,7 @@ import torch
 from ccnet import checkpoint
 from ccnet.build import build_model, check, check_trusted
 from ccnet.config import RunConfig, from_json, override
-from ccnet.data.sample import SegmentationDataset
+from ccnet.data.sample import LabelledImages
 from ccnet.errors import CheckpointError
 from ccnet.models.segmentor import Segmentor
 
@@ -27,7 +27,7 @@ class LoadedModel:
     path: Path
     step: int
 
-    def require_classes_of(self, dataset: SegmentationDataset) -> None:
+    def require_classes_of(self, dataset: LabelledImages) -> None:
         """Raises:
         CheckpointError: the data set has other classes than the model.
         """

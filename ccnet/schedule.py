@@ -21,8 +21,7 @@ class WarmupCosine:
     def __call__(self, step: int) -> float:
         if step < self.warmup_steps:
             return _warmup(step, self.warmup_steps, self.warmup_factor)
-        progress = (step - self.warmup_steps) / (self.max_steps - self.warmup_steps)
-        return self.final_factor + (1 - self.final_factor) * (1 + math.cos(math.pi * progress)) / 2
+        return _cosine(1.0, self.final_factor, (step - self.warmup_steps) / (self.max_steps - self.warmup_steps))
 
 
 class Poly:
@@ -48,6 +47,39 @@ class Poly:
             return _warmup(step, self.warmup_steps, self.warmup_factor)
         progress = (step - self.warmup_steps) / (self.max_steps - self.warmup_steps)
         return self.final_factor + (1 - self.final_factor) * float((1 - progress) ** self.power)
+
+
+class OneCycle:
+    """Half a cosine from `warmup_factor` up to 1, then another down, which would reach `final_factor` at `max_steps`
+    (arXiv:1708.07120, in the form of torch's OneCycleLR, whose defaults these factors are; momentum stays as it is).
+
+    Args:
+        max_steps: of the run.
+        warmup_steps: at which step the factor is 1; 0.3 of a run is usual.
+        warmup_factor: at step 0.
+        final_factor: at the end.
+
+    Raises:
+        ValueError: a warm-up that does not end within the run.
+    """
+
+    def __init__(
+        self, max_steps: int, warmup_steps: int, warmup_factor: float = 0.04, final_factor: float = 4e-6
+    ) -> None:
+        _require_warmup(warmup_steps, max_steps)
+        self.max_steps = max_steps
+        self.warmup_steps = warmup_steps
+        self.warmup_factor = warmup_factor
+        self.final_factor = final_factor
+
+    def __call__(self, step: int) -> float:
+        if step < self.warmup_steps:
+            return _cosine(self.warmup_factor, 1.0, step / self.warmup_steps)
+        return _cosine(1.0, self.final_factor, (step - self.warmup_steps) / (self.max_steps - self.warmup_steps))
+
+
+def _cosine(start: float, end: float, progress: float) -> float:
+    return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
 
 
 def _warmup(step: int, warmup_steps: int, warmup_factor: float) -> float:

@@ -54,9 +54,10 @@ def _train(config: RunConfig, folder: Path, device: torch.device) -> None:
     trainer = build.build_trainer(config, model, device)
     if found:
         resume(trainer, model, found)
+    report = build.build_report(config)
     if trainer.step >= config.trainer.max_steps and is_reported(folder):
         if distributed.is_main():
-            print_finished(folder)
+            (report or print_finished)(folder)
         return
     evaluate = build.build_evaluator(config, val_set, device)
     batches = build.build_train_batches(config, train_set, trainer.step)
@@ -79,4 +80,4 @@ def _train(config: RunConfig, folder: Path, device: torch.device) -> None:
         trainer.fit(batches, [log, milestones])
     scores = evaluate.scores or evaluate(model)  # a run killed between its last step and its report has none yet
     if distributed.is_main():
-        finish(folder, scores, evaluate.pictures, val_set.palette)
+        finish(folder, scores, evaluate.pictures, val_set.palette, report)

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, PolynomialLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, OneCycleLR, PolynomialLR
 
-from ccnet.schedule import Poly, WarmupCosine
+from ccnet.schedule import OneCycle, Poly, WarmupCosine
 
 BOTH = (WarmupCosine, Poly)
 
@@ -24,7 +24,7 @@ def torch_factors(scheduler: type[LRScheduler], steps: int, **options: Any) -> l
     return factors
 
 
-def factors(schedule: WarmupCosine | Poly, steps: range) -> list[float]:
+def factors(schedule: WarmupCosine | Poly | OneCycle, steps: range) -> list[float]:
     return [schedule(step) for step in steps]
 
 
@@ -74,9 +74,30 @@ def test_decay_falls_to_the_end_value(make: type[WarmupCosine | Poly]) -> None:
     assert ours[-1] == pytest.approx(0.02)
 
 
-@pytest.mark.parametrize("make", BOTH)
+@pytest.mark.parametrize("max_steps", [10, 300])
+@pytest.mark.parametrize(("warmup", "div_factor", "final_div_factor"), [(3, 25, 1e4), (1, 10, 1), (9, 100, 10)])
+def test_one_cycle(max_steps: int, warmup: int, div_factor: float, final_div_factor: float) -> None:
+    """Oracle: torch's OneCycleLR, whose last step lies one later than ours, and whose warm-up is a share of all."""
+    schedule = OneCycle(max_steps, warmup, 1 / div_factor, 1 / div_factor / final_div_factor)
+    share = (warmup + 1) / (max_steps + 1)
+    options = {"total_steps": max_steps + 1, "pct_start": share, "div_factor": div_factor}
+    oracle = torch_factors(
+        OneCycleLR, max_steps, max_lr=1.0, final_div_factor=final_div_factor, cycle_momentum=False, **options
+    )
+    assert factors(schedule, range(max_steps)) == pytest.approx(oracle, rel=1e-9)
+
+
+def test_one_cycle_goes_up_and_down_again() -> None:
+    """Oracle: the half-way points of both cosines, by hand; without a warm-up the first step is the highest."""
+    ours = factors(OneCycle(40, 10, warmup_factor=0.2, final_factor=0.1), range(41))
+    assert (ours[0], ours[10]) == (pytest.approx(0.2), 1)
+    assert [ours[5], ours[25], ours[40]] == pytest.approx([(0.2 + 1) / 2, (1 + 0.1) / 2, 0.1])
+    assert OneCycle(40, 0)(0) == 1
+
+
+@pytest.mark.parametrize("make", [*BOTH, OneCycle])
 @pytest.mark.parametrize("warmup", [10, 11, -1])
-def test_warmup_beyond_the_run(make: type[WarmupCosine | Poly], warmup: int) -> None:
+def test_warmup_beyond_the_run(make: type[WarmupCosine | Poly | OneCycle], warmup: int) -> None:
     """Oracle: the documented ValueError with the range that is allowed."""
     with pytest.raises(ValueError, match=rf"warmup_steps must lie in 0\.\.9 .* got {warmup}"):
         make(10, warmup_steps=warmup)

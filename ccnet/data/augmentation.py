@@ -11,6 +11,14 @@ from ccnet.data.sample import IGNORE_INDEX, Sample
 MEAN_COLOR = (124, 116, 104)  # of ImageNet: padding is about 0 after the default normalisation
 
 
+class Unchanged:
+    """Samples as they are: for data that is generated anew for every step."""
+
+    def __call__(self, sample: Sample, seed: np.random.SeedSequence) -> Sample:
+        """The sample itself, with all that it holds."""
+        return sample
+
+
 class ScaleCropFlip:
     """Random scale, padding, random crop, horizontal flip, colour jitter.
 

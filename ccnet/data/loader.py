@@ -7,7 +7,7 @@ where a run was interrupted.
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
-from typing import TypedDict
+from typing import NotRequired, Protocol, TypedDict
 
 import numpy as np
 import torch
@@ -15,18 +15,26 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ccnet.data.sample import Sample, SegmentationDataset
+from ccnet.data.sample import LabelledImages, Sample
 from ccnet.errors import DataError
 
 Augmentation = Callable[[Sample, np.random.SeedSequence], Sample]
 
 
 class Batch(TypedDict):
-    """image: uint8 (B, 3, H, W) RGB; mask: uint8 (B, H, W); name: B names."""
+    """image: uint8 (B, 3, H, W) RGB; mask: uint8 (B, H, W); name: B names; region, where samples have one: uint8
+    (B, H, W)."""
 
     image: Tensor
     mask: Tensor
     name: list[str]
+    region: NotRequired[Tensor]
+
+
+class Samples(Protocol):
+    """Samples by number."""
+
+    def __getitem__(self, index: int, /) -> Sample: ...
 
 
 @lru_cache(maxsize=2)
@@ -38,7 +46,7 @@ def permutation(seed: int, epoch: int, size: int) -> NDArray[np.int64]:
 class AugmentedStream(Dataset[Sample]):
     """The endless stream of augmented training samples, by position."""
 
-    def __init__(self, dataset: SegmentationDataset, augmentation: Augmentation, seed: int) -> None:
+    def __init__(self, dataset: LabelledImages, augmentation: Augmentation, seed: int) -> None:
         self.dataset = dataset
         self.augmentation = augmentation
         self.seed = seed
@@ -60,11 +68,14 @@ def collate(samples: Sequence[Sample]) -> Batch:
         raise DataError(f"images of different sizes {sorted(sizes)} in one batch; evaluate with batch size 1")
     image = torch.from_numpy(np.stack([sample["image"] for sample in samples])).permute(0, 3, 1, 2)
     mask = torch.from_numpy(np.stack([sample["mask"] for sample in samples]))
-    return {"image": image, "mask": mask, "name": [sample["name"] for sample in samples]}
+    batch: Batch = {"image": image, "mask": mask, "name": [sample["name"] for sample in samples]}
+    if "region" in samples[0]:
+        batch["region"] = torch.from_numpy(np.stack([sample["region"] for sample in samples]))
+    return batch
 
 
 def train_batches(
-    dataset: SegmentationDataset,
+    dataset: LabelledImages,
     augmentation: Augmentation,
     *,
     seed: int,
@@ -93,7 +104,7 @@ def train_batches(
 
 
 def evaluation_batches(
-    dataset: SegmentationDataset, *, batch_size: int = 1, workers: int = 0, rank: int = 0, world_size: int = 1
+    dataset: LabelledImages, *, batch_size: int = 1, workers: int = 0, rank: int = 0, world_size: int = 1
 ) -> Iterator[Batch]:
     """Every image once, in order, shared by the ranks without padding."""
     indices = range(rank, len(dataset), world_size)
@@ -101,10 +112,10 @@ def evaluation_batches(
     return _load(dataset, batches, workers)
 
 
-def _load(dataset: Dataset[Sample], batches: Sequence[Sequence[int]], workers: int) -> Iterator[Batch]:
+def _load(dataset: Samples, batches: Sequence[Sequence[int]], workers: int) -> Iterator[Batch]:
     loader: DataLoader[Sample] = DataLoader(
-        dataset,
-        batch_sampler=batches,  # type: ignore[arg-type]  # any iterable of index lists serves
+        dataset,  # type: ignore[arg-type]  # anything with samples by number serves,
+        batch_sampler=batches,  # type: ignore[arg-type]  # and any iterable of index lists
         collate_fn=collate,
         num_workers=workers,
         worker_init_fn=_single_thread if workers else None,

@@ -1,9 +1,9 @@
-"""Pairs of image and mask files read as checked samples."""
+"""What a data set is, and pairs of image and mask files read as checked samples."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import NotRequired, Protocol, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +20,38 @@ Color = Sequence[int]
 
 
 class Sample(TypedDict):
-    """image: uint8 (H, W, 3) RGB; mask: uint8 (H, W), class index or 255 = ignored; name: unique in the data set."""
+    """image: uint8 (H, W, 3) RGB; mask: uint8 (H, W), class index or 255 = ignored; name: unique in the data set.
+
+    region, where the data set has `region_names`: uint8 (H, W), index of one of them or 255 = none.
+    """
 
     image: NDArray[np.uint8]
     mask: NDArray[np.uint8]
     name: str
+    region: NotRequired[NDArray[np.uint8]]
+
+
+class LabelledImages(Protocol):
+    """What training and evaluation need of a data set.
+
+    Where `region_names` is not empty, every sample has a `region`, and each region is scored beside the whole.
+    """
+
+    @property
+    def class_names(self) -> list[str]: ...
+
+    @property
+    def palette(self) -> Sequence[Color]: ...
+
+    @property
+    def num_classes(self) -> int: ...
+
+    @property
+    def region_names(self) -> Sequence[str]: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Sample: ...
 
 
 @dataclass(frozen=True)
@@ -87,6 +114,8 @@ class SegmentationDataset(Dataset[Sample]):
     Raises:
         DataError: no pairs, or a palette of another length than the class names.
     """
+
+    region_names: Sequence[str] = ()
 
     def __init__(
         self,

@@ -1,8 +1,8 @@
 """Segmentation scores from one confusion matrix over the whole data set."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -38,10 +38,16 @@ class Scores:
     """Scores of a confusion matrix (rows: truth, columns: prediction).
 
     A class that neither mask nor prediction contains has no score (NaN) and is left out of the means.
+
+    Args:
+        confusion: of all valid pixels.
+        class_names: one per class.
+        regions: confusion matrix of each region that the data set names; regions need not cover all pixels.
     """
 
     confusion: Tensor
     class_names: Sequence[str]
+    regions: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def iou(self) -> Tensor:
@@ -66,13 +72,19 @@ class Scores:
     @property
     def pixel_accuracy(self) -> float:
         """Share of all valid pixels that were found."""
-        return float(self.confusion.trace() / self.confusion.sum())
+        return _pixel_accuracy(self.confusion)
+
+    @property
+    def region_accuracy(self) -> dict[str, float]:
+        """`pixel_accuracy` within each region; NaN without valid pixels."""
+        return {name: _pixel_accuracy(confusion) for name, confusion in self.regions.items()}
 
     def as_dict(self) -> dict[str, float]:
-        """The means and each class as `IoU/CLASS`, in 0..1, as far as they are defined."""
+        """The means, each class as `IoU/CLASS` and each region as `aAcc/REGION`, in 0..1, as far as defined."""
         means = {"mIoU": self.mean_iou, "mAcc": self.mean_accuracy, "aAcc": self.pixel_accuracy}
         classes = {f"IoU/{name}": iou for name, iou in zip(self.class_names, self.iou.tolist(), strict=True)}
-        return {name: value for name, value in (means | classes).items() if not math.isnan(value)}
+        regions = {f"aAcc/{name}": accuracy for name, accuracy in self.region_accuracy.items()}
+        return {name: value for name, value in (means | classes | regions).items() if not math.isnan(value)}
 
     def summary(self) -> str:
         """The one line that sums it up, in per cent."""
@@ -83,3 +95,7 @@ class Scores:
     def _counts(self) -> tuple[Tensor, Tensor, Tensor]:
         counts = self.confusion.double()
         return counts.diagonal(), counts.sum(dim=1), counts.sum(dim=0)
+
+
+def _pixel_accuracy(confusion: Tensor) -> float:
+    return float(confusion.trace() / confusion.sum())

@@ -5,7 +5,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import rich.progress
 from rich.console import Console
@@ -17,8 +17,21 @@ from ccnet.evaluation.metrics import Scores
 from ccnet.visualize import Palette, Rgb, colorize, confusion_figure, overlay, save_png, side_by_side
 
 
+class Report(Protocol):
+    """Ends a run in place of the table of scores."""
+
+    def __call__(self, folder: Path, pictures: Sequence[Picture] = ()) -> None:
+        """Tells what the run's files say.
+
+        Args:
+            folder: of the run, `report/metrics.json` written.
+            pictures: of the last evaluation; none where the run was finished before, and is asked again.
+        """
+        ...
+
+
 def print_scores(scores: Scores) -> None:
-    """A row per class, then the summary as the last line."""
+    """A row per class, a line per region, then the summary as the last line."""
     table = Table("class", "IoU", "accuracy", "pixels")
     for column in table.columns[1:]:
         column.justify = "right"
@@ -27,17 +40,21 @@ def print_scores(scores: Scores) -> None:
     for name, iou, accuracy, count in rows:
         table.add_row(Text(name), _per_cent(iou), _per_cent(accuracy), f"{count:,}")
     Console(highlight=False).print(table)
+    for name, accuracy in scores.region_accuracy.items():
+        print(f"aAcc {name} {_per_cent(accuracy)}")
     print(scores.summary())
 
 
 def scores_dict(scores: Scores) -> dict[str, Any]:
-    """Everything in 0..1; a class without score is null."""
+    """Everything in 0..1; a class without score is null, regions are there where the data set names some."""
     per_class = zip(scores.class_names, scores.iou.tolist(), scores.accuracy.tolist(), strict=True)
+    regions = {name: {"aAcc": _or_null(accuracy)} for name, accuracy in scores.region_accuracy.items()}
     return {
         "mIoU": _or_null(scores.mean_iou),
         "mAcc": _or_null(scores.mean_accuracy),
         "aAcc": _or_null(scores.pixel_accuracy),
         "classes": {name: {"IoU": _or_null(iou), "accuracy": _or_null(acc)} for name, iou, acc in per_class},
+        **({"regions": regions} if regions else {}),
     }
 
 
@@ -65,10 +82,15 @@ def track(batches: Iterable[Any]) -> Iterable[Any]:
     return rich.progress.track(batches, "Evaluating", console=console, disable=not console.is_terminal)
 
 
-def finish(folder: Path, scores: Scores, pictures: Sequence[Picture], palette: Palette) -> None:
-    """The end of a training run: report and pictures of its last evaluation, and the table on the terminal."""
+def finish(
+    folder: Path, scores: Scores, pictures: Sequence[Picture], palette: Palette, report: Report | None = None
+) -> None:
+    """The end of a training run: report and pictures of its last evaluation; then its own `report`, or the table."""
     write_report(folder / "report", scores, {})
     write_pictures(folder / "report" / "pictures", pictures, palette)
+    if report is not None:
+        report(folder, pictures)
+        return
     print(f"report and pictures in {folder / 'report'}, checkpoints in {folder / 'checkpoints'}")
     print_scores(scores)
 

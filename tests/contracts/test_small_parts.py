@@ -12,11 +12,14 @@ from tests.contracts.conftest import names, part
 
 @pytest.mark.parametrize("name", names("augmentation"))
 def test_augmentations_crop(name: str) -> None:
-    """Oracle: the size asked for, and no label that was not there."""
-    augmentation = build_part({**part("augmentation", name), "crop_size": [20, 30]})
+    """Oracle: the size asked for, the sample's own where it cannot be asked for; and no label that was not there."""
+    node = part("augmentation", name)
+    crop_size = (20, 30) if "crop_size" in node else (40, 40)
+    augmentation = build_part({**node, "crop_size": list(crop_size)} if "crop_size" in node else node)
     sample: Sample = {"image": np.zeros((40, 40, 3), np.uint8), "mask": np.full((40, 40), 3, np.uint8), "name": "x"}
     result = augmentation(sample, np.random.SeedSequence(1))
-    assert result["image"].shape == (20, 30, 3)
+    assert result["image"].shape == (*crop_size, 3)
+    assert result["mask"].shape == crop_size
     assert set(np.unique(result["mask"])) <= {3, 255}
 
 

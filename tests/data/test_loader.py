@@ -101,6 +101,14 @@ def test_batches_are_uint8_and_channels_last(dataset: Cityscapes) -> None:
         collate([dataset[0], {**dataset[1], "image": np.zeros((4, 4, 3), np.uint8)}])
 
 
+def test_regions_are_stacked_where_samples_have_one(dataset: Cityscapes) -> None:
+    """Oracle: numpy; a batch of samples without regions has none."""
+    samples = [{**dataset[i], "region": np.full((48, 64), i, np.uint8)} for i in range(2)]
+    batch = collate(samples)
+    assert np.array_equal(batch["region"].numpy(), np.stack([sample["region"] for sample in samples]))
+    assert "region" not in collate([dataset[0]])
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_bad_file_is_named_without_the_workers_traceback(dataset: Cityscapes, workers: int) -> None:
     """Oracle: one line that names the file."""

@@ -73,6 +73,58 @@ def test_counts_are_summed_over_ranks_once() -> None:
     assert torch.equal(scores.confusion, 2 * direct())
 
 
+def with_regions() -> list[dict[str, Any]]:
+    """The same batches, every pixel in region 0, 1 or none."""
+    rng = np.random.default_rng(1)
+    return [
+        {**batch, "region": torch.from_numpy(rng.choice([0, 1, 255], batch["mask"].shape).astype(np.uint8))}
+        for batch in batches()
+    ]
+
+
+def test_each_region_is_counted_by_itself() -> None:
+    """Oracle: a confusion matrix over the same predictions, the masks of other pixels set to 255; the whole stays."""
+    scores = evaluator(batches=with_regions, region_names=["near", "far"])(nn.Identity())
+    assert torch.equal(scores.confusion, direct())
+    assert list(scores.regions) == ["near", "far"]
+    for index, counts in enumerate(scores.regions.values()):
+        matrix = ConfusionMatrix(3)
+        for batch in with_regions():
+            matrix.update(predicted(batch["image"]), batch["mask"].masked_fill(batch["region"] != index, 255))
+        assert torch.equal(counts, matrix.counts)
+
+
+def test_regions_are_summed_over_ranks_too() -> None:
+    """Oracle: without ranks; the order of the sums must be the same on every rank: the whole last."""
+    alone = evaluator(batches=with_regions, region_names=["near", "far"])(nn.Identity())
+    given = []
+
+    def twice(counts: Tensor) -> Tensor:
+        given.append(counts.clone())
+        return counts * 2
+
+    both = evaluator(batches=with_regions, region_names=["near", "far"], sum_over_ranks=twice)(nn.Identity())
+    assert all(torch.equal(both.regions[name], 2 * counts) for name, counts in alone.regions.items())
+    assert torch.equal(both.confusion, 2 * alone.confusion)
+    assert len(given) == 3
+
+
+def test_regions_without_names_are_not_scored() -> None:
+    """Oracle: no region, in the scores or in the pictures."""
+    evaluate = evaluator(batches=with_regions)
+    assert evaluate(nn.Identity()).regions == {}
+    assert all(picture.region is None for picture in evaluate.pictures)
+
+
+def test_pictures_carry_their_regions() -> None:
+    """Oracle: the regions of the first samples in order."""
+    evaluate = evaluator(batches=with_regions, region_names=["near", "far"], num_pictures=3)
+    evaluate(nn.Identity())
+    regions = [region.numpy() for batch in with_regions() for region in batch["region"]]
+    kept = [picture.region for picture in evaluate.pictures]
+    assert all(np.array_equal(left, right) for left, right in zip(kept, regions[:3], strict=True))
+
+
 def test_batches_run_through_track() -> None:
     """Oracle: batches that `track` holds back are not scored."""
 

@@ -104,6 +104,16 @@ def test_as_dict_by_hand() -> None:
     assert by_hand().as_dict() == pytest.approx(expected)
 
 
+def test_regions_by_hand() -> None:
+    """Oracle: 3 of 4 and 1 of 5 pixels; a region without pixels is NaN, and not in the dictionary."""
+    regions = {"near": torch.tensor([[2, 1], [0, 1]]), "far": torch.tensor([[0, 3], [1, 1]])}
+    none = torch.zeros(2, 2, dtype=torch.int64)
+    scores = Scores(regions["near"] + regions["far"], ["a", "b"], {**regions, "nowhere": none})
+    assert scores.region_accuracy == pytest.approx({"near": 3 / 4, "far": 1 / 5, "nowhere": math.nan}, nan_ok=True)
+    added = scores.as_dict().items() - Scores(scores.confusion, ["a", "b"]).as_dict().items()
+    assert dict(added) == pytest.approx({"aAcc/near": 3 / 4, "aAcc/far": 1 / 5})
+
+
 def test_summary() -> None:
     """Oracle: the line written out: IoU 50/100 and 100/150, accuracies 50 % and 100 %."""
     scores = Scores(torch.tensor([[50, 50], [0, 100]]), ["a", "b"])

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,29 @@ def test_finish_and_what_is_said_about_a_finished_run(tmp_path: Path, capsys: py
     assert capsys.readouterr().out.strip().endswith("mIoU 70.8  mAcc 87.5  aAcc 83.3")
     report.print_finished(tmp_path)
     assert f"{tmp_path} is finished: mIoU 70.8" in capsys.readouterr().out
+
+
+REGIONS = Scores(CONFUSION, SCORES.class_names, {"near": torch.tensor([[3, 1, 0], [0, 0, 0], [0, 0, 0]])})
+
+
+def test_regions_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Oracle: 3 of 4 by hand, in the file and on a line of the terminal; none of it where there are no regions."""
+    report.write_report(tmp_path, REGIONS, {})
+    assert json.loads((tmp_path / "metrics.json").read_text())["regions"] == {"near": {"aAcc": 0.75}}
+    report.print_scores(REGIONS)
+    assert capsys.readouterr().out.splitlines()[-2:] == ["aAcc near 75.0", "mIoU 70.8  mAcc 87.5  aAcc 83.3"]
+    assert "regions" not in report.scores_dict(SCORES)
+
+
+def test_a_report_of_ones_own_replaces_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Oracle: it is called with folder and pictures when the files are there, and nothing else is printed."""
+
+    def own(folder: Path, pictures: Sequence[Picture] = ()) -> None:
+        assert (folder / "report/metrics.json").is_file()
+        print(folder, len(pictures))
+
+    report.finish(tmp_path, SCORES, [picture()], PALETTE, own)
+    assert capsys.readouterr().out == f"{tmp_path} 1\n"
 
 
 def test_progress_passes_the_batches_through(capsys: pytest.CaptureFixture[str]) -> None:
