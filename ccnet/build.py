@@ -1,6 +1,7 @@
 """From configuration to objects: the only place that instantiates what a `_target_` names."""
 
 import inspect
+import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, get_type_hints
@@ -14,14 +15,17 @@ from torch import nn
 from ccnet import distributed
 from ccnet.config import Part, RunConfig
 from ccnet.config_errors import origin, unknown_key
+from ccnet.data.class_pixels import class_pixels
 from ccnet.data.loader import Batch, evaluation_batches, train_batches
 from ccnet.data.sample import LabelledImages
 from ccnet.errors import ConfigError, UserError
 from ccnet.evaluation.evaluator import Evaluator
 from ccnet.evaluation.inference import Inference
+from ccnet.evaluation.report import Report
 from ccnet.models.segmentor import Preprocess, Segmentor
 from ccnet.training.trainer import Trainer
-from ccnet.evaluation.report import Report
+
+logger = logging.getLogger("ccnet")
 
 PARTS = ("dataset", "prepare", "augmentation", "backbone", "head", "auxiliary_head", "loss", "optimizer", "schedule",
          "evaluation", "report")  # fmt: skip
@@ -79,8 +83,8 @@ def _check_value(value: Any, hint: Any, path: str, overrides: Sequence[str]) -> 
     except PydanticUserError:  # a hint that brings its own rules, which the constructor will apply
         return
     except ValidationError as error:
-        reason = error.errors()[0]["msg"]
-        raise ConfigError(f"{path}={value} ({origin(path, overrides)}): {reason[0].lower()}{reason[1:]}") from error
+        reasons = dict.fromkeys(each["msg"][0].lower() + each["msg"][1:] for each in error.errors())
+        raise ConfigError(f"{path}={value} ({origin(path, overrides)}): {', or '.join(reasons)}") from error
 
 
 def check_trusted(config: RunConfig, parts: Iterable[str] = TRUSTED, allowed: Collection[str] = ()) -> None:
@@ -109,7 +113,10 @@ def _is_own_class(part: Part, package: str) -> bool:
     # The name is held against the package before the import: importing a stranger's module would run it.
     if not isinstance(target, str) or not target.startswith(package) or _has_target(list(part.values())):
         return False
-    found = get_object(target)
+    try:
+        found = get_object(target)
+    except Exception:  # Hydra wraps whatever the import raises
+        return False
     return inspect.isclass(found) and found.__module__.startswith(package)
 
 
@@ -163,8 +170,12 @@ def build_model(config: RunConfig, num_classes: int, *, pretrained: bool) -> Seg
     return Segmentor(preprocess, backbone, build_part(config.head, **channels), auxiliary_head, model.align_corners)
 
 
-def build_loss(config: RunConfig) -> nn.Module:
+def build_loss(config: RunConfig, pixels: Sequence[int] | None = None) -> nn.Module:
     """(outputs, mask) -> named terms.
+
+    Args:
+        config: of the run.
+        pixels: of each class in the training set, for class weights that are made from them.
 
     Raises:
         ConfigError: the head computes an embedding that no term uses.
@@ -172,7 +183,21 @@ def build_loss(config: RunConfig) -> nn.Module:
     loss: nn.Module = build_part(config.loss, align_corners=config.model.align_corners)
     if config.head.get("embedding_channels") and not getattr(loss, "uses_features", True):
         raise ConfigError("head.embedding_channels is set and no loss term uses it; set it to null")
+    if pixels:
+        loss.set_class_pixels(pixels)
+        if distributed.is_main():
+            for name, weights in loss.named_buffers(prefix="loss"):
+                logger.info("%s: %s", name, " ".join(f"{weight:.3g}" for weight in weights))
     return loss
+
+
+def count_class_pixels(config: RunConfig, dataset: LabelledImages, device: torch.device) -> list[int] | None:
+    """The training set's pixels of each class, where class weights are made from them; the ranks share the masks."""
+    if not getattr(build_loss(config), "uses_class_pixels", False):
+        return None
+    rank, world_size = distributed.rank(), distributed.world_size()
+    own = class_pixels(dataset, workers=config.trainer.workers, rank=rank, world_size=world_size)
+    return distributed.sum_over_ranks(own.to(device)).tolist()
 
 
 def build_inference(config: RunConfig) -> Inference:
@@ -205,14 +230,16 @@ def build_report(config: RunConfig) -> Report | None:
     return None if config.report is None else build_part(config.report)
 
 
-def build_trainer(config: RunConfig, model: Segmentor, device: torch.device) -> Trainer:
-    """The loop around a model that is on its device already."""
+def build_trainer(
+    config: RunConfig, model: Segmentor, device: torch.device, pixels: Sequence[int] | None = None
+) -> Trainer:
+    """The loop around a model that is on its device already; `pixels` as for the loss."""
     trainer = config.trainer
     if trainer.channels_last:
         model.to(memory_format=torch.channels_last)
     return Trainer(
         model=distributed.parallel(model, device),
-        loss=build_loss(config).to(device),
+        loss=build_loss(config, pixels).to(device),
         optimizer=build_part(config.optimizer, model=model),
         schedule=build_part(config.schedule, max_steps=trainer.max_steps),
         device=device,

@@ -1,6 +1,7 @@
 """Ranks: the only file that knows torch.distributed. Without torchrun every function is the one of a single rank."""
 
 import os
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -69,6 +70,36 @@ def sum_over_ranks(tensor: Tensor) -> Tensor:
     total = tensor.clone()
     dist.all_reduce(total)
     return total
+
+
+class _SumOverRanks(torch.autograd.Function):
+    """Every rank's loss depends on every rank's summand, so a summand's gradient is the sum of all ranks' gradients."""
+
+    @staticmethod
+    def forward(_context: Any, tensor: Tensor) -> Tensor:
+        return sum_over_ranks(tensor)
+
+    @staticmethod
+    def backward(_context: Any, gradient: Tensor) -> Tensor:
+        return sum_over_ranks(gradient.contiguous())
+
+
+def differentiable_sum_over_ranks(tensor: Tensor) -> Tensor:
+    """The sum of a tensor over all ranks, for losses that are no mean over pixels but a function of such sums.
+
+    Where each rank's loss is that function, or a share of the whole times the number of ranks, the mean over ranks
+    that DistributedDataParallel takes of the gradients is the gradient of one process on the joined batch.
+    """
+    return _SumOverRanks.apply(tensor) if dist.is_initialized() else tensor
+
+
+def joined_over_ranks(tensor: Tensor) -> Tensor:
+    """Tensors of one dimension and of equal length on all ranks, one after the other; without gradient."""
+    if not dist.is_initialized():
+        return tensor
+    tensors = [torch.empty_like(tensor) for _ in range(world_size())]
+    dist.all_gather(tensors, tensor)
+    return torch.cat(tensors)
 
 
 def mean_over_ranks(total: Tensor, count: Tensor) -> Tensor:

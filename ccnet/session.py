@@ -51,7 +51,9 @@ def _train(config: RunConfig, folder: Path, device: torch.device) -> None:
     found = checkpoint.newest(folder / "checkpoints")
     torch.manual_seed(config.seed)
     model = build.build_model(config, train_set.num_classes, pretrained=found is None).to(device)
-    trainer = build.build_trainer(config, model, device)
+    pixels = found.meta.get("class_pixels") if found else None
+    pixels = pixels or build.count_class_pixels(config, train_set, device)
+    trainer = build.build_trainer(config, model, device, pixels)
     if found:
         resume(trainer, model, found)
     report = build.build_report(config)
@@ -75,7 +77,7 @@ def _train(config: RunConfig, folder: Path, device: torch.device) -> None:
                 log.picture(step, f"val/{picture.name}", panel(picture, val_set.palette))
 
         log.text("config", to_yaml(config))
-        about = run.about(config, val_set.class_names, val_set.palette)
+        about = {**run.about(config, val_set.class_names, val_set.palette), "class_pixels": pixels}
         milestones = Milestones(folder / "checkpoints", trainer, model, evaluate, about, show, config.trainer)
         trainer.fit(batches, [log, milestones])
     scores = evaluate.scores or evaluate(model)  # a run killed between its last step and its report has none yet

@@ -13,6 +13,9 @@ from ccnet.config_errors import CONFIG_DIR
 from ccnet.errors import one_line_errors
 
 os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra lets exceptions through, to be printed as one line
+# OpenMP's threads spin while they wait for each other, by default so long that one other busy program makes a small
+# network twenty times slower on two cores; read when torch is imported.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
 @hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name="train")

@@ -1,16 +1,19 @@
 """Hard example mining against a plain loop that follows its definition."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy.ndimage import zoom
 from torch import Tensor
 from torch.nn import functional as F
 
-from ccnet.losses.ohem import OHEM
+from ccnet.losses.ohem import OHEM, Normaliser
 
 
 def naive(logits: Tensor, mask: Tensor, threshold: float, min_kept: int) -> tuple[float, int]:
@@ -126,3 +129,113 @@ def test_threshold_one_keeps_everything() -> None:
     """Oracle: plain cross entropy."""
     logits, mask = batch(0, 4, 4, 100, ignored=0.3)
     torch.testing.assert_close(OHEM(1.0, 0)(logits, mask), F.cross_entropy(logits, mask, ignore_index=255))
+
+
+@pytest.mark.parametrize("min_kept", [0, 3, 1000])
+@pytest.mark.parametrize("ignored", [0.0, 0.4, 1.1])
+@pytest.mark.parametrize("normaliser", ["kept", "valid", "all"])
+def test_normalisers(normaliser: Normaliser, ignored: float, min_kept: int) -> None:
+    """Oracle: the naive loop's mean, times its number of kept pixels, over the number that the word names."""
+    logits, mask = batch(0, 4, 5, 100, ignored)
+    mean, kept = naive(logits, mask, 0.3, min_kept)
+    count = {"kept": kept, "valid": int((mask != 255).sum()), "all": mask.numel()}[normaliser]
+    loss = OHEM(0.3, min_kept, normaliser)(logits, mask)
+    assert loss.item() == pytest.approx(mean * kept / max(1, count), rel=1e-9, abs=1e-12)
+
+
+def official(p: NDArray[np.float64], labels: NDArray[np.int64], threshold: float, min_kept: int, mode: str) -> float:
+    """T of the official code: probabilities zoomed to 1/8 with order 1, labels with order 0, the k-th smallest there.
+
+    `mode` "constant" is the official one. Where rounding puts the last position a little outside of the image, as at
+    713 pixels, it reads 0 there, and the last row and column of labels becomes road; "nearest" is the same elsewhere.
+    """
+    small, small_labels = (
+        zoom(a, (1,) * (a.ndim - 2) + (1 / 8, 1 / 8), order=o, mode=mode) for a, o in ((p, 1), (labels, 0))
+    )
+    p_true = np.array([small[b, label, y, x] for (b, y, x), label in np.ndenumerate(small_labels) if label != 255])
+    k = min_kept // 64
+    if k >= len(p_true):
+        return 1.0
+    return max(threshold, np.sort(p_true)[k - 1]) if k else threshold
+
+
+@pytest.mark.parametrize(
+    ("size", "mode"),
+    [
+        ((769, 64), "constant"),
+        ((41, 77), "constant"),
+        ((5, 12), "constant"),
+        ((713, 100), "nearest"),
+        ((126, 49), "nearest"),
+    ],
+)
+@pytest.mark.parametrize(("threshold", "min_kept"), [(0.7, 200), (0.2, 3000), (0.2, 0), (0.7, 10**6), (0.2, 64)])
+@pytest.mark.parametrize("ignored", [0.0, 0.4])
+def test_the_official_threshold(
+    size: tuple[int, int], mode: str, threshold: float, min_kept: int, ignored: float
+) -> None:
+    """Oracle: scipy.ndimage.zoom as the official code calls it, in float64: which pixels are kept, and the mean."""
+    logits, mask = batch(0, *size, distinct=10**6, ignored=ignored)
+    p = logits.softmax(dim=1)
+    bound = official(p.numpy(), mask.numpy(), threshold, min_kept, mode)
+    p_true = p.gather(1, mask.where(mask != 255, 0)[:, None])[:, 0]
+    kept = (mask != 255) & (p_true <= bound)
+    loss = OHEM(threshold, min_kept, threshold_stride=8)
+    found = loss.kept(F.cross_entropy(logits, mask, ignore_index=255, reduction="none"), logits, mask)
+    at_the_bound = (p_true - bound).abs() < 1e-12  # a pixel that the map took over as it is: rounding decides
+    assert torch.equal(found | at_the_bound, kept | at_the_bound)
+    assert loss(logits, mask).item() == pytest.approx(-p_true[found].log().mean().item(), rel=1e-9)
+
+
+@pytest.mark.parametrize("ignored", [0.0, 0.9, 1.1])
+@pytest.mark.parametrize(("size", "min_kept"), [((1, 1), 10**6), ((3, 2), 10**6), ((1, 40), 10**6), ((9, 9), 2 * 64)])
+def test_the_official_threshold_of_small_maps(size: tuple[int, int], min_kept: int, ignored: float) -> None:
+    """Oracle: a map of at least one pixel per image; with no more valid ones than min_kept // 64, T is 1 and all are
+    kept, and those that are easier than the map's, too."""
+    logits, mask = batch(1, *size, distinct=100, ignored=ignored)
+    expected = F.cross_entropy(logits, mask, ignore_index=255) if (mask != 255).any() else torch.zeros(())
+    torch.testing.assert_close(OHEM(0.01, min_kept, threshold_stride=8)(logits, mask), expected.double())
+
+
+@pytest.mark.parametrize("min_kept", [0, 64, 10**4])
+def test_the_official_threshold_at_extreme_logits(min_kept: int) -> None:
+    """Oracle: finite value and gradient where probabilities are 0 and 1."""
+    signs, mask = batch(0, 33, 40, 99, ignored=0.2)
+    logits = (signs.sign() * 1e4).float().requires_grad_()
+    loss = OHEM(0.7, min_kept, threshold_stride=8)(logits, mask)
+    assert loss.isfinite()
+    kept_pixels(loss, logits)
+
+
+@pytest.mark.parametrize("stride", [1, 8])
+@pytest.mark.parametrize("min_kept", [0, 100, 10**6])
+def test_no_value_is_copied_to_the_processor(stride: int, min_kept: int) -> None:
+    """Oracle: the meta device, whose tensors have no values to be read."""
+    logits = torch.empty(2, 4, 33, 40, device="meta", requires_grad=True)
+    mask = torch.empty(2, 33, 40, device="meta", dtype=torch.int64)
+    loss = OHEM(0.7, min_kept, threshold_stride=stride)(logits, mask)
+    assert torch.autograd.grad(loss, logits)[0].shape == logits.shape
+
+
+def test_pixels_and_classes_have_no_order() -> None:
+    """Oracle: the value before, bit for bit of what is kept, whatever the order of summation."""
+    logits, mask = batch(0, 9, 7, 100, ignored=0.3)
+    pixels, classes = torch.randperm(63), torch.randperm(4)
+    shuffled = logits[:, classes].flatten(2)[..., pixels].view_as(logits)
+    renamed = torch.cat([classes.argsort(), torch.full((252,), 255)])[mask].flatten(1)[:, pixels].view_as(mask)
+    torch.testing.assert_close(OHEM(0.3, 20)(shuffled, renamed), OHEM(0.3, 20)(logits, mask))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"threshold": 0.0}, r"threshold must lie in \(0, 1\] and min_kept be >= 0, got 0.0 and 100000"),
+        ({"min_kept": -1}, "got 0.7 and -1"),
+        ({"normaliser": "mean"}, "normaliser must be kept, valid or all, got mean"),
+        ({"threshold_stride": 0}, "threshold_stride must be >= 1, got 0"),
+    ],
+)
+def test_bad_values(values: dict[str, Any], message: str) -> None:
+    """Oracle: the documented errors, which name the value and what is accepted."""
+    with pytest.raises(ValueError, match=message):
+        OHEM(**values)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ccnet.losses.cross_entropy import CrossEntropy
 from ccnet.losses.weighted import WeightedLoss
 
 
@@ -78,3 +79,43 @@ def test_missing_features() -> None:
     loss = WeightedLoss({"near": Seen(True)}, {"near": 1.0}, Seen())
     with pytest.raises(ValueError, match="needs the head's features"):
         loss(Outputs(outputs().logits), MASK)
+
+
+@pytest.mark.parametrize("name", ["auxiliary", "loss", "lr", "step", "items", "focal-dice", "a.b", ""])
+def test_names_that_the_log_cannot_show(name: str) -> None:
+    """Oracle: the documented ValueError, which names it."""
+    with pytest.raises(ValueError, match=f"cannot be named {name}; take another plain word"):
+        WeightedLoss({name: Seen()}, {name: 1.0}, Seen())
+
+
+def test_what_makes_no_sum() -> None:
+    """Oracle: the documented ValueErrors: no terms, a negative weight, an auxiliary loss of features."""
+    with pytest.raises(ValueError, match="at least one term"):
+        WeightedLoss({}, {}, Seen())
+    with pytest.raises(ValueError, match="weight of the loss term main must be >= 0, got -1"):
+        WeightedLoss({"main": Seen()}, {"main": -1.0}, Seen())
+    with pytest.raises(ValueError, match=r"weight of the loss term auxiliary must be >= 0, got -0\.4"):
+        WeightedLoss({"main": Seen()}, {"main": 1.0}, Seen(), auxiliary_weight=-0.4)
+    with pytest.raises(ValueError, match="auxiliary loss is given logits; Seen wants the head's features"):
+        WeightedLoss({"main": Seen()}, {"main": 1.0}, Seen(on_features=True))
+
+
+def test_terms_share_the_upsampled_logits() -> None:
+    """Oracle: identity of what two terms are given."""
+    terms = {"one": Seen(), "two": Seen()}
+    WeightedLoss(terms, {"one": 1.0, "two": 1.0}, Seen())(outputs(), MASK)
+    assert terms["one"].given is terms["two"].given
+
+
+def test_class_pixels_reach_every_loss_with_a_rule() -> None:
+    """Oracle: CrossEntropy's own method, for a term and for the auxiliary loss."""
+    plain = WeightedLoss({"main": CrossEntropy()}, {"main": 1.0}, CrossEntropy([1.0, 2.0]))
+    assert not plain.uses_class_pixels
+    rules = CrossEntropy("inverse_log"), CrossEntropy("effective_number")
+    loss = WeightedLoss({"main": rules[0], "more": Seen()}, {"main": 1.0, "more": 1.0}, rules[1])
+    assert loss.uses_class_pixels
+    loss.set_class_pixels([90, 10])
+    for rule, told in zip(("inverse_log", "effective_number"), rules, strict=True):
+        expected = CrossEntropy(rule)
+        expected.set_class_pixels([90, 10])
+        assert torch.equal(told.class_weights, expected.class_weights)

@@ -1,0 +1,55 @@
+"""What a run tells about its loss, and keeps of it."""
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from ccnet import build, checkpoint, session
+from ccnet.config import compose_config
+from ccnet.data.class_pixels import class_pixels
+from ccnet.losses.class_weights import weights_from_pixels
+
+LOSS = [
+    "loss=cross_entropy",
+    "loss.terms.cross_entropy.class_weights=inverse_log",
+    "+loss.terms.overlap={_target_:ccnet.losses.dice.Dice}",
+    "+loss.weights.overlap=0.5",
+    "loss.auxiliary.class_weights=effective_number",
+    "loss.auxiliary_weight=0.4",
+    "trainer.max_steps=2",
+]
+
+
+def test_terms_are_shown_and_class_weights_are_made_once(
+    tiny_overrides: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Oracle: the terms of the configuration by name in metrics.jsonl and TensorBoard; the training set's pixels in
+    the log and in the checkpoint; a run that goes on counts nothing."""
+    words = [*tiny_overrides, *LOSS]
+    caplog.set_level(logging.INFO, "ccnet")
+    config = compose_config(words)
+    folder = session.train(config, words)
+
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    board = EventAccumulator(str(folder / "tensorboard")).Reload()
+    for name in ("cross_entropy", "overlap", "auxiliary"):
+        assert rows[0][name] > 0
+        assert [event.step for event in board.Scalars(f"train/{name}")] == [1, 2]
+    assert rows[0]["loss"] == pytest.approx(sum(rows[0][name] for name in ("cross_entropy", "overlap", "auxiliary")))
+
+    pixels = class_pixels(build.build_dataset(config, "train")).tolist()
+    found = checkpoint.newest(folder / "checkpoints")
+    assert found is not None
+    assert found.meta["class_pixels"] == pixels
+    for name, rule in (("terms.cross_entropy", "inverse_log"), ("auxiliary", "effective_number")):
+        weights = " ".join(f"{weight:.3g}" for weight in weights_from_pixels(rule, pixels))  # type: ignore[arg-type]
+        assert f"loss.{name}.class_weights: {weights}" in caplog.messages
+
+    monkeypatch.setattr(build, "class_pixels", lambda *_, **__: pytest.fail("counted again"))
+    session.train(config, words)
