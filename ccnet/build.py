@@ -180,7 +180,7 @@ def build_loss(config: RunConfig, pixels: Sequence[int] | None = None) -> nn.Mod
     Raises:
         ConfigError: the head computes an embedding that no term uses.
     """
-    loss: nn.Module = build_part(config.loss, align_corners=config.model.align_corners)
+    loss = build_part(config.loss, align_corners=config.model.align_corners)
     if config.head.get("embedding_channels") and not getattr(loss, "uses_features", True):
         raise ConfigError("head.embedding_channels is set and no loss term uses it; set it to null")
     if pixels:

@@ -19,13 +19,15 @@ class CrissCrossAttention(nn.Module):
         backend: how it is computed, see `ccnet.models.ops.criss_cross`; all give the same.
 
     Raises:
-        ValueError: `channels` is not divisible by `reduction`, or an unknown backend.
+        ValueError: `channels` is not divisible by `reduction`; an unknown backend, or triton where there is no CUDA.
     """
 
     def __init__(self, channels: int, reduction: int = 8, backend: Backend = "auto") -> None:
         super().__init__()
         require_divisible(channels, reduction)
         require_backend(backend)
+        if backend == "triton" and not torch.cuda.is_available():
+            raise ValueError("backend triton needs CUDA, which this machine does not offer; use backend=auto or fused")
         self.query_conv = nn.Conv2d(channels, channels // reduction, 1)
         self.key_conv = nn.Conv2d(channels, channels // reduction, 1)
         self.value_conv = nn.Conv2d(channels, channels, 1)

@@ -80,3 +80,10 @@ def test_the_backend_is_checked_at_once() -> None:
     """Oracle: the documented ValueError, before the first image."""
     with pytest.raises(ValueError, match=r"backend must be one of auto, reference, .* got fast"):
         CrissCrossAttention(8, backend="fast")  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is there")
+def test_triton_without_cuda() -> None:
+    """Oracle: the documented ValueError, before data is read."""
+    with pytest.raises(ValueError, match="backend triton needs CUDA, which this machine does not offer"):
+        CrissCrossAttention(8, backend="triton")

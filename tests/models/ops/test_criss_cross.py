@@ -254,11 +254,13 @@ def test_captured_as_a_graph() -> None:
     torch.testing.assert_close(exported(other), expected_of(other, module.projections()))
 
 
-def test_chunked_refuses_a_gradient() -> None:
-    """Oracle: the documented error; a gradient that stopped there would train nothing and say nothing."""
-    x, projections = inputs(1, 2, 3)
-    with pytest.raises(RuntimeError, match="backend chunked computes no gradient"):
-        criss_cross_attention(x, projections, "chunked")
+def test_chunked_where_a_gradient_is_wanted() -> None:
+    """Oracle: the naive loop and autograd through it; more rows than a chunk has."""
+    x, projections = inputs(1, 18, 2)
+    leaves = [tensor.detach().clone().requires_grad_() for tensor in (x, *projections)]
+    out, expected = criss_cross_attention(x, projections, "chunked"), expected_of(leaves[0], Projections(*leaves[1:]))
+    torch.testing.assert_close(out, expected, rtol=0, atol=1e-12)
+    assert_gradients(out, expected, (x, *projections), leaves)
 
 
 @pytest.mark.parametrize(
@@ -281,6 +283,7 @@ def test_bad_input(x: Tensor, backend: Backend, message: str) -> None:
         criss_cross_attention(x, projections, backend)
 
 
+@settings(deadline=None)
 @given(height=st.integers(1, 7), width=st.integers(1, 7))
 def test_pattern_of_the_sparse_matrix(height: int, width: int) -> None:
     """Oracle: the definition of a cross, position by position; crosses are mutual."""

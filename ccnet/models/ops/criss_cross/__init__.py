@@ -2,7 +2,7 @@
 
     reference   the textbook's form, to be checked against the paper at sight
     fused       fewest passes over memory, least kept for the gradient
-    chunked     inference by rows, for maps that would fill the memory
+    chunked     inference by rows, for maps that would fill the memory; fused where a gradient is wanted
     sparse      sparse matrices, for runtimes that have nothing else
     triton      CUDA kernels
     auto        fused; reference where a graph is captured (torch.compile, torch.export), whose compiler fuses itself

@@ -24,10 +24,15 @@ TINY = 2**18  # numbers of an image
 
 def attend(x_BCHW: Tensor, projections: Projections, dtype: torch.dtype) -> Tensor:
     """As `reference.attend`, which also gives the second derivative where one is asked for."""
-    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x_BCHW, *projections)):
+    if wants_gradient(x_BCHW, projections):
         y_BCHW: Tensor = FusedAttention.apply(x_BCHW, dtype, *projections)
         return y_BCHW
     return attend_by_rows(x_BCHW, projections, dtype, num_rows=ROWS)
+
+
+def wants_gradient(x_BCHW: Tensor, projections: Projections) -> bool:
+    """Whether autograd will ask for one."""
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x_BCHW, *projections))
 
 
 def attend_by_rows(x_BCHW: Tensor, projections: Projections, dtype: torch.dtype, num_rows: int) -> Tensor:
