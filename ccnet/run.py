@@ -14,6 +14,7 @@ from ccnet.errors import CheckpointError, ConfigError
 from ccnet.load import LoadedModel
 
 CONFIG = "config.yaml"
+MODEL_KEYS = ("head", "backbone", "model.")
 MAY_DIFFER = ("trainer.workers:", "trainer.log_every:", "runs_dir:")
 
 
@@ -76,20 +77,30 @@ def evaluation_record(loaded: LoadedModel, split: str) -> dict[str, Any]:
         "step": loaded.step,
         "split": split,
         "dataset": loaded.config.dataset,
+        "backbone": loaded.config.backbone,
+        "head": loaded.config.head,
         "evaluation": loaded.config.evaluation,
         "version": version("ccnet"),
     }
 
 
-def report_folder(path: Path, split: str, config: RunConfig) -> Path:
+def report_folder(path: Path, split: str, config: RunConfig, overrides: Sequence[str] = ()) -> Path:
     """Where an evaluation goes: report/ of the checkpoint's run, or here if it lies in none; a folder each for what was
-    evaluated and how."""
+    evaluated and how.
+
+    Args:
+        path: of the checkpoint.
+        split: of the data.
+        config: what is evaluated.
+        overrides: the changes of the checkpoint's configuration; those of the model are part of the name.
+    """
     base = path.parent.parent if path.parent.name == "checkpoints" else Path()
     evaluation = config.evaluation
     scales = [f"{scale:g}" for scale in evaluation.get("scales", [])]
     words = [path.name, split, *(scales if scales != ["1"] else [])]
     words += ["flip"] if evaluation.get("flip") else []
     words += [f"slide{'x'.join(map(str, evaluation['crop_size']))}"] if evaluation.get("crop_size") else []
+    words += [word.replace("/", "-") for word in overrides if word.startswith(MODEL_KEYS)]
     return base / "report" / "_".join(words)
 
 

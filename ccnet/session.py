@@ -9,6 +9,7 @@ import torch
 from ccnet import build, checkpoint, distributed, run
 from ccnet.allocator import keep_freed_memory
 from ccnet.config import RunConfig, to_yaml
+from ccnet.errors import CheckpointError
 from ccnet.evaluation.metrics import Scores
 from ccnet.evaluation.report import finish, is_reported, panel, print_finished
 from ccnet.training.log import RunLog
@@ -51,7 +52,7 @@ def _train(config: RunConfig, folder: Path, device: torch.device) -> None:
     found = checkpoint.newest(folder / "checkpoints")
     torch.manual_seed(config.seed)
     model = build.build_model(config, train_set.num_classes, pretrained=found is None).to(device)
-    pixels = found.meta.get("class_pixels") if found else None
+    pixels = found and stored_class_pixels(found, train_set.num_classes)
     pixels = pixels or build.count_class_pixels(config, train_set, device)
     trainer = build.build_trainer(config, model, device, pixels)
     if found:
@@ -83,3 +84,21 @@ def _train(config: RunConfig, folder: Path, device: torch.device) -> None:
     scores = evaluate.scores or evaluate(model)  # a run killed between its last step and its report has none yet
     if distributed.is_main():
         finish(folder, scores, evaluate.pictures, val_set.palette, report)
+
+
+def stored_class_pixels(found: checkpoint.Checkpoint, num_classes: int) -> list[int] | None:
+    """The training set's pixels of each class, where a checkpoint holds them.
+
+    Raises:
+        CheckpointError: something else stands there.
+    """
+    pixels = found.meta.get("class_pixels")
+    if pixels is None:
+        return None
+    if not (
+        isinstance(pixels, list)
+        and len(pixels) == num_classes
+        and all(type(count) is int and 0 <= count < 2**63 for count in pixels)
+    ):
+        raise CheckpointError(f"{found.path}: class_pixels must be {num_classes} numbers of pixels; it is damaged")
+    return pixels

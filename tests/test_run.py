@@ -67,5 +67,7 @@ def test_checkpoints_are_found_from_nothing_a_run_or_themselves(config: RunConfi
     augmented = compose_config(["evaluation=multi_scale_flip", "evaluation.crop_size=[8,9]"])
     assert run.report_folder(best, "val", augmented).name == "step_0000001_val_0.75_1_1.25_flip_slide8x9"
     assert run.report_folder(tmp_path / "copy", "val", config) == Path("report/copy_val")
+    told = ["head.recurrence=3", "evaluation.flip=true", "dataset.root=/x"]
+    assert run.report_folder(tmp_path / "copy", "val", config, told) == Path("report/copy_val_head.recurrence=3")
     with pytest.raises(CheckpointError, match="no such run or checkpoint"):
         run.find_checkpoint(str(tmp_path / "gone"))

@@ -10,6 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from ccnet import build, checkpoint, session
 from ccnet.config import compose_config
 from ccnet.data.class_pixels import class_pixels
+from ccnet.errors import CheckpointError
 from ccnet.losses.class_weights import weights_from_pixels
 
 LOSS = [
@@ -53,3 +54,19 @@ def test_terms_are_shown_and_class_weights_are_made_once(
 
     monkeypatch.setattr(build, "class_pixels", lambda *_, **__: pytest.fail("counted again"))
     session.train(config, words)
+
+
+@pytest.mark.parametrize(
+    "pixels", ["abc", {}, [1, 2], [1, 2, 3.5], [1, 2, -3], [1, 2, True], [1, 2, 10**400], [1, 2, None]]
+)
+def test_class_pixels_of_a_checkpoint_are_not_trusted(pixels: object, tmp_path: Path) -> None:
+    """Oracle: the refusal, which names the checkpoint; whole numbers, one per class, are taken."""
+    found = checkpoint.Checkpoint(tmp_path, {"class_pixels": pixels}, {}, {})
+    with pytest.raises(CheckpointError, match="class_pixels must be 3 numbers of pixels"):
+        session.stored_class_pixels(found, 3)
+    assert session.stored_class_pixels(checkpoint.Checkpoint(tmp_path, {"class_pixels": [1, 0, 3]}, {}, {}), 3) == [
+        1,
+        0,
+        3,
+    ]
+    assert session.stored_class_pixels(checkpoint.Checkpoint(tmp_path, {}, {}, {}), 3) is None

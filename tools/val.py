@@ -29,7 +29,9 @@ def main() -> None:
     evaluate = build.build_evaluator(loaded.config, dataset, device, track=track)
     scores = evaluate(loaded.model)
     if distributed.is_main():
-        folder = Path(arguments.output) if arguments.output else run.report_folder(path, split, loaded.config)
+        folder = (
+            Path(arguments.output) if arguments.output else run.report_folder(path, split, loaded.config, overrides)
+        )
         write_report(folder, scores, run.evaluation_record(loaded, split))
         write_pictures(folder / "pictures", evaluate.pictures, dataset.palette)
         print(f"report in {folder}")

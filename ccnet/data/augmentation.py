@@ -12,7 +12,7 @@ MEAN_COLOR = (124, 116, 104)  # of ImageNet: padding is about 0 after the defaul
 
 
 class Unchanged:
-    """Samples as they are: for data that is generated anew for every step."""
+    """Samples as they are: for images of one size that need no augmentation."""
 
     def __call__(self, sample: Sample, seed: np.random.SeedSequence) -> Sample:
         """The sample itself, with all that it holds."""

@@ -37,11 +37,12 @@ class Dice(nn.Module):
         class_BHW = mask_BHW.where(valid, 0)
         p_BCHW = logits_BCHW.softmax(dim=1)
         p_true_BHW = p_BCHW.gather(1, class_BHW[:, None])[:, 0]
-        predicted_C = (p_BCHW * valid[:, None]).sum(dim=(0, 2, 3)).double()
-        # In float64: a running sum in float32 stops to grow at some million pixels.
+        # In float64, where the device has it: a running sum in float32 stops to grow at some million pixels.
+        exact = torch.float32 if logits_BCHW.device.type == "mps" else torch.float64
+        predicted_C = (p_BCHW * valid[:, None]).sum(dim=(0, 2, 3)).to(exact)
         zeros_C, class_N = torch.zeros_like(predicted_C), class_BHW.flatten()
-        overlap_C = zeros_C.index_add(0, class_N, p_true_BHW.where(valid, 0).flatten().double())
-        true_C = zeros_C.index_add(0, class_N, valid.flatten().double())
+        overlap_C = zeros_C.index_add(0, class_N, p_true_BHW.where(valid, 0).flatten().to(exact))
+        true_C = zeros_C.index_add(0, class_N, valid.flatten().to(exact))
         overlap_C, predicted_C, true_C = differentiable_sum_over_ranks(torch.stack([overlap_C, predicted_C, true_C]))
         present_C = true_C > 0
         size_C = (predicted_C + true_C + self.smooth).where(present_C, 1.0)

@@ -98,25 +98,27 @@ class OHEM(nn.Module):
 
 def _zoomed_out(logits_BCHW: Tensor, mask_BHW: Tensor, stride: int) -> tuple[Tensor, Tensor]:
     """-log p (B, h, w) of the zoomed true class in the zoomed probabilities, and the zoomed mask."""
-    height, width = mask_BHW.shape[1:]
-    (above, below, down), (left, right, across) = (_positions(n, stride, mask_BHW.device) for n in (height, width))
-    mask_Bhw = mask_BHW[:, _nearest(above, below, down)][:, :, _nearest(left, right, across)]
+    # Positions are computed on the CPU in float64, which some devices lack.
+    rows, columns = (_positions(side, stride) for side in mask_BHW.shape[1:])
+    mask_Bhw = mask_BHW[:, _nearest(*rows)][:, :, _nearest(*columns)]
     true_class = mask_Bhw.where(mask_Bhw != IGNORE_INDEX, 0)[:, None]
+    (above, below, down), (left, right, across) = rows, columns
+    down, across = (way.to(logits_BCHW.dtype).to(logits_BCHW.device) for way in (down, across))
 
     def probability(rows: Tensor, columns: Tensor) -> Tensor:
         corner = logits_BCHW[:, :, rows[:, None], columns]
         return corner.softmax(dim=1).gather(1, true_class)[:, 0]
 
-    upper = torch.lerp(probability(above, left), probability(above, right), across.to(logits_BCHW.dtype))
-    lower = torch.lerp(probability(below, left), probability(below, right), across.to(logits_BCHW.dtype))
-    return -torch.lerp(upper, lower, down.to(logits_BCHW.dtype)[:, None]).log(), mask_Bhw
+    upper = torch.lerp(probability(above, left), probability(above, right), across)
+    lower = torch.lerp(probability(below, left), probability(below, right), across)
+    return -torch.lerp(upper, lower, down[:, None]).log(), mask_Bhw
 
 
-def _positions(size: int, stride: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+def _positions(size: int, stride: int) -> tuple[Tensor, Tensor, Tensor]:
     """Where the pixels of a zoomed axis lie, its ends on the image's ends: the pixels before and behind each, and how
     far it is on the way from the one to the other."""
     num = max(1, round(size * (1 / stride)))
-    position = torch.arange(num, dtype=torch.float64, device=device) * ((size - 1) / max(1, num - 1))
+    position = torch.arange(num, dtype=torch.float64) * ((size - 1) / max(1, num - 1))
     before = position.long()
     return before, (before + 1).clamp(max=size - 1), position - before
 

@@ -22,6 +22,7 @@ class NonLocalHead(nn.Module):
         form: explicit or sdpa, how the attention is computed.
         fusion_convs: number of 3x3 convolutions after the concatenation.
         dropout: share of channels dropped before the classifier.
+        embedding_channels: size of a 1x1 projection of the attention's output, for the category-consistent loss.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class NonLocalHead(nn.Module):
         form: Literal["explicit", "sdpa"] = "explicit",
         fusion_convs: int = 1,
         dropout: float = 0.1,
+        embedding_channels: int | None = None,
     ) -> None:
         super().__init__()
         self.reduction = ConvNormAct(in_channels[-1], channels, reduction_kernel)
@@ -40,8 +42,10 @@ class NonLocalHead(nn.Module):
         self.fusion = ContextFusion(in_channels[-1], channels, fusion_convs)
         self.dropout = nn.Dropout2d(dropout)
         self.classifier = nn.Conv2d(self.fusion.out_channels, num_classes, 1)
+        self.embedding = nn.Conv2d(channels, embedding_channels, 1) if embedding_channels else None
 
     def forward(self, features: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """The backbone's features -> logits (B, num_classes, h, w), and the attention's output (B, channels, h, w)."""
+        """The backbone's features -> logits (B, num_classes, h, w), and the attention's output (B, D, h, w)."""
         attended = self.attention(self.reduction(features[-1]))
-        return self.classifier(self.dropout(self.fusion(features[-1], attended))), attended
+        logits = self.classifier(self.dropout(self.fusion(features[-1], attended)))
+        return logits, attended if self.embedding is None else self.embedding(attended)

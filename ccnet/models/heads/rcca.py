@@ -130,6 +130,7 @@ class RCCAHead(nn.Module):
 def _pooling(scales: Sequence[float]) -> list[int]:
     """The factors of all scales but 1.0."""
     factors = [1 / scale if scale > 0 else 0.0 for scale in scales]
-    if 1.0 not in factors or any(factor < 1 or abs(factor - round(factor)) > 1e-6 for factor in factors):
-        raise ValueError(f"multi_scale must hold 1.0 and fractions 1 / n such as 0.5 or 0.25, got {list(scales)}")
-    return [round(factor) for factor in factors if factor != 1.0]
+    whole = {round(factor) for factor in factors}
+    if 1 not in whole or len(whole) < len(factors) or any(abs(f - round(f)) > 0.01 or f < 0.5 for f in factors):
+        raise ValueError(f"multi_scale must hold 1.0 and other fractions 1 / n, such as 0.5, got {list(scales)}")
+    return sorted(whole - {1})

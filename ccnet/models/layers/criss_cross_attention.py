@@ -1,5 +1,6 @@
 """The criss-cross attention module of CCNet, with the parameter names of the official code."""
 
+from importlib.util import find_spec
 from typing import cast
 
 import torch
@@ -26,8 +27,8 @@ class CrissCrossAttention(nn.Module):
         super().__init__()
         require_divisible(channels, reduction)
         require_backend(backend)
-        if backend == "triton" and not torch.cuda.is_available():
-            raise ValueError("backend triton needs CUDA, which this machine does not offer; use backend=auto or fused")
+        if backend == "triton" and not (torch.cuda.is_available() and find_spec("triton")):
+            raise ValueError("backend triton needs CUDA and Triton, which are not both here; use backend auto or fused")
         self.query_conv = nn.Conv2d(channels, channels // reduction, 1)
         self.key_conv = nn.Conv2d(channels, channels // reduction, 1)
         self.value_conv = nn.Conv2d(channels, channels, 1)

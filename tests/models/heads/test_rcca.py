@@ -168,10 +168,11 @@ def test_batches_are_independent() -> None:
         ({"decoder_channels": [4]}, "must be as many"),
         ({"channels": 12}, "multiple of reduction"),
         ({"backend": "cuda"}, "backend must be one of auto, reference"),
-        ({"multi_scale": [0.5]}, r"must hold 1.0 and fractions 1 / n .* got \[0.5\]"),
-        ({"multi_scale": [1.0, 0.3]}, "fractions 1 / n"),
-        ({"multi_scale": [1.0, 2.0]}, "fractions 1 / n"),
-        ({"multi_scale": [1.0, 0.0]}, "fractions 1 / n"),
+        ({"multi_scale": [0.5]}, r"must hold 1.0 and other fractions 1 / n, .* got \[0.5\]"),
+        ({"multi_scale": [1.0, 0.3]}, "other fractions 1 / n"),
+        ({"multi_scale": [1.0, 2.0]}, "other fractions 1 / n"),
+        ({"multi_scale": [1.0, 0.0]}, "other fractions 1 / n"),
+        ({"multi_scale": [1.0, 1.0]}, "other fractions 1 / n"),
     ],
 )
 def test_options_that_make_no_head(options: Options, message: str) -> None:

@@ -76,6 +76,14 @@ def test_channels_must_be_divisible(channels: int, reduction: int) -> None:
         CrissCrossAttention(channels, reduction)
 
 
+def test_attention_weights_keep_their_precision_under_autocast() -> None:
+    """Oracle: the weights from the same rounded query and key without autocast, to the bit."""
+    query, key = (4 * torch.randn(1, 8, 5, 4)).bfloat16(), (4 * torch.randn(1, 8, 5, 4)).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = affinity(query, key)
+    assert torch.equal(inside, affinity(query, key))
+
+
 def test_the_backend_is_checked_at_once() -> None:
     """Oracle: the documented ValueError, before the first image."""
     with pytest.raises(ValueError, match=r"backend must be one of auto, reference, .* got fast"):
@@ -85,5 +93,5 @@ def test_the_backend_is_checked_at_once() -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is there")
 def test_triton_without_cuda() -> None:
     """Oracle: the documented ValueError, before data is read."""
-    with pytest.raises(ValueError, match="backend triton needs CUDA, which this machine does not offer"):
+    with pytest.raises(ValueError, match="backend triton needs CUDA and Triton"):
         CrissCrossAttention(8, backend="triton")

@@ -137,6 +137,19 @@ def test_gradcheck_twice(backend: Backend) -> None:
     assert torch.autograd.gradgradcheck(attend, (x, *projections), atol=1e-4)
 
 
+@pytest.mark.parametrize("backend", DIFFERENTIABLE)
+def test_a_differentiable_gradient_is_the_same_gradient(backend: Backend) -> None:
+    """Oracle: the plain gradient; over two loops x itself depends on the parameters, whose share must count once."""
+    x, projections = inputs(1, 3, 4)
+
+    def gradients(create_graph: bool) -> tuple[Tensor, ...]:
+        out = criss_cross_attention(criss_cross_attention(x, projections, backend), projections, backend)
+        return torch.autograd.grad(out.square().sum(), (x, *projections), create_graph=create_graph)
+
+    for again, plain in zip(gradients(True), gradients(False), strict=True):
+        torch.testing.assert_close(again, plain, rtol=1e-10, atol=1e-8)
+
+
 @pytest.mark.parametrize("wanted", [[0], [1, 3], [5, 7], [2, 4, 6]])
 def test_gradients_of_some_inputs_alone(wanted: list[int]) -> None:
     """Oracle: the same gradients among those of all inputs; once plain, once differentiable again."""

@@ -201,6 +201,17 @@ def test_second_derivative(needed: tuple[bool, bool, bool]) -> None:
     assert relative.max() < 1e-5
 
 
+def test_a_differentiable_gradient_is_the_same_gradient() -> None:
+    """Oracle: the plain gradient; query and key depend on x, whose share through them must count once."""
+    x = torch.randn(1, 4, 2, 3, device=DEVICE, requires_grad=True)
+    shapes = [(2, 4), (2,), (2, 4), (2,), (4, 4), (4,), (1,)]
+    projections = Projections(*(torch.randn(shape, device=DEVICE, requires_grad=True) for shape in shapes))
+    out = triton_attention.attend(x, projections, torch.float32).square().sum()
+    again = torch.autograd.grad(out, (x, *projections), create_graph=True)
+    for differentiable, plain in zip(again, torch.autograd.grad(out, (x, *projections)), strict=True):
+        torch.testing.assert_close(differentiable, plain, rtol=1e-3, atol=1e-3)
+
+
 @pytest.mark.parametrize("frozen", [(0, 1), (2,)])
 def test_inputs_that_need_no_gradient(frozen: tuple[int, ...]) -> None:
     """Oracle: the gradients where all inputs need one, to the bit; a sum's gradient is a single number, expanded."""

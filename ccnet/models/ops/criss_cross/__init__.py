@@ -36,7 +36,7 @@ def criss_cross_attention(x_BCHW: Tensor, projections: Projections, backend: Bac
         backend: see above.
 
     Returns:
-        (B, C, H, W) in the dtype of x, channels last in memory.
+        (B, C, H, W) in the dtype of x; of fused, chunked and triton channels last in memory.
 
     Raises:
         ValueError: x is no map of floating-point numbers or empty, has other channels than the projections; an unknown

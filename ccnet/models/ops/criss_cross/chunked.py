@@ -10,7 +10,8 @@ ROWS = 16
 
 
 def attend(x_BCHW: Tensor, projections: Projections, dtype: torch.dtype) -> Tensor:
-    """As `reference.attend`: beside input and output lies little more than query, key and 16 rows.
+    """As `reference.attend`: beside input and output lies little more than query, key and 16 rows, if x is
+    channels last and no autocast asks for a copy of it.
 
     Where a gradient is wanted, which needs whole images, this is `fused`.
     """

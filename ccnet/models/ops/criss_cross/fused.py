@@ -187,9 +187,11 @@ def _together(x_BHWC: Tensor) -> int:
 def _differentiable_gradients(
     x_BCHW: Tensor, projections: Projections, dtype: torch.dtype, grad_BCHW: Tensor
 ) -> tuple[Tensor | None, ...]:
-    inputs = (x_BCHW, *projections)
+    # Names of their own for the inputs: x may itself depend on the parameters, as in a second loop, and their gradient
+    # through x is the outer graph's to add.
+    x_BCHW, *parameters = inputs = [tensor.view_as(tensor) for tensor in (x_BCHW, *projections)]
     wanted = [tensor for tensor in inputs if tensor.requires_grad]
-    y_BCHW = reference.attend(x_BCHW, projections, dtype)
+    y_BCHW = reference.attend(x_BCHW, Projections(*parameters), dtype)
     found = iter(torch.autograd.grad(y_BCHW, wanted, grad_BCHW, create_graph=True))
     grad_x, *gradients = [next(found) if tensor.requires_grad else None for tensor in inputs]
     return grad_x, None, *gradients

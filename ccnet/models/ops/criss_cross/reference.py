@@ -15,7 +15,8 @@ def affinity(query_BDHW: Tensor, key_BDHW: Tensor) -> Tensor:
     """How much each position attends to the positions of its column and row (Eq. 1).
 
     Plain products without scaling; one softmax over the H + W - 1 positions of the cross. The own position counts once,
-    in the row: in the column its weight is 0. Products and softmax are at least float32, whatever the input.
+    in the row: in the column its weight is 0. Products and softmax are at least float32, whatever the input
+    and autocast.
 
     Args:
         query_BDHW, key_BDHW: (B, D, H, W), any H, W >= 1.
@@ -23,14 +24,15 @@ def affinity(query_BDHW: Tensor, key_BDHW: Tensor) -> Tensor:
     Returns:
         (B, H, W, H + W): weights of the column's positions, then of the row's; each position's sum to one.
     """
-    exact = torch.promote_types(query_BDHW.dtype, torch.float32)
-    query_BHWD = query_BDHW.permute(0, 2, 3, 1).to(exact)
-    key_BHWD = key_BDHW.permute(0, 2, 3, 1).to(exact)
-    column_BWHH = query_BHWD.transpose(1, 2) @ key_BHWD.permute(0, 2, 3, 1)
-    row_BHWW = query_BHWD @ key_BHWD.transpose(2, 3)
-    index_H = torch.arange(query_BHWD.shape[1], device=query_BDHW.device)
-    column_BWHH = column_BWHH.masked_fill(index_H[:, None] == index_H, float("-inf"))
-    return torch.cat([column_BWHH.transpose(1, 2), row_BHWW], dim=-1).softmax(dim=-1)
+    with torch.autocast(query_BDHW.device.type, enabled=False):
+        exact = torch.promote_types(query_BDHW.dtype, torch.float32)
+        query_BHWD = query_BDHW.permute(0, 2, 3, 1).to(exact)
+        key_BHWD = key_BDHW.permute(0, 2, 3, 1).to(exact)
+        column_BWHH = query_BHWD.transpose(1, 2) @ key_BHWD.permute(0, 2, 3, 1)
+        row_BHWW = query_BHWD @ key_BHWD.transpose(2, 3)
+        index_H = torch.arange(query_BHWD.shape[1], device=query_BDHW.device)
+        column_BWHH = column_BWHH.masked_fill(index_H[:, None] == index_H, float("-inf"))
+        return torch.cat([column_BWHH.transpose(1, 2), row_BHWW], dim=-1).softmax(dim=-1)
 
 
 def aggregation(attention_BHWK: Tensor, value_BCHW: Tensor) -> Tensor:

@@ -94,7 +94,12 @@ class _Gather(torch.autograd.Function):
 def _differentiable_backward(
     needed: tuple[bool, ...], inputs: tuple[Tensor, ...], grad_BHWC: Tensor
 ) -> tuple[Tensor | None, ...]:
-    """The gradients as functions of the inputs, by way of the reference."""
+    """The gradients as functions of the inputs, by way of the reference.
+
+    The inputs get names of their own: query and key may depend on the value, and the gradient through them is the outer
+    graph's to add.
+    """
+    inputs = tuple(tensor.view_as(tensor) for tensor in inputs)
     query_BDHW, key_BDHW, value_BCHW = (tensor.permute(0, 3, 1, 2) for tensor in inputs)
     out_BCHW = reference.aggregation(reference.affinity(query_BDHW, key_BDHW), value_BCHW)
     wanted = [tensor for tensor, need in zip(inputs, needed, strict=True) if need]
