@@ -5,8 +5,9 @@ row (CSR) format: the logits are the product of query and key sampled at these e
 times a dense matrix.
 
 It never was the fastest form: neither product has a tile to reuse, as every entry reads its own key and value. Against
-dense rows and columns (`reference`) it took 1.6 to 6 times as long on a CPU (tools/benchmark.py attention), and the pattern
-alone takes H W (H + W - 1) indices of eight bytes. Where a runtime offers sparse matrices and no batched ones, it is the form that exists.
+dense rows and columns (`reference`) it took 1.6 to 6 times as long on a CPU (tools/benchmark.py attention), and the
+pattern alone takes H W (H + W - 1) indices of eight bytes. Where a runtime offers sparse matrices and no batched ones,
+it is the form that exists.
 
 Shape suffixes: B batch, P = H W positions, M = H + W - 1 entries of a row, S = P M all entries; C channels of x, D of
 query and key.
