@@ -105,6 +105,10 @@ class ContextProbe:
             "region": self._pixels(region),
         }
 
+    def labels(self, index: int) -> NDArray[np.uint8]:
+        """The mask of a sample, drawn with it: uint8 (H, W)."""
+        return self[index]["mask"]
+
     def _pixels(self, cells: NDArray[Value]) -> NDArray[Value]:
         """A value per cell (grid, grid, ...) -> a value per pixel (H, W, ...)."""
         return cells.repeat(self.cell, axis=0).repeat(self.cell, axis=1)

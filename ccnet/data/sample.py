@@ -1,22 +1,29 @@
 """What a data set is, and pairs of image and mask files read as checked samples."""
 
-from collections.abc import Sequence
+import re
+import warnings
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NotRequired, Protocol, TypedDict
+from typing import Any, NotRequired, Protocol, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from torch.utils.data import Dataset
 
-from ccnet.errors import DataError
+from ccnet.data.palette import as_color
+from ccnet.errors import ConfigError, DataError
 
 IGNORE_INDEX = 255
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
-MASK_MODES = ("L", "P", "1", "I;16")
+MASK_FORMATS = ("PNG", "WEBP", "TIFF", "BMP")
+MASK_MODES = ("L", "P", "1", "I;16", "I;16B")
+COLORED_MODES = ("RGB", "RGBA")
 
 Color = Sequence[int]
+StoredLabels = NDArray[np.unsignedinteger[Any]]
 
 
 class Sample(TypedDict):
@@ -53,14 +60,18 @@ class LabelledImages(Protocol):
 
     def __getitem__(self, index: int) -> Sample: ...
 
+    def labels(self, index: int) -> NDArray[np.uint8]:
+        """The mask of a sample, without its image being decoded."""
+        ...
+
 
 @dataclass(frozen=True)
 class FilePair:
-    """Where a sample lies; the name is what predictions and messages call it."""
+    """Where a sample lies; the name is what predictions and messages call it. A test image may have no mask."""
 
     name: str
     image: Path
-    mask: Path
+    mask: Path | None
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
@@ -72,34 +83,85 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     image = _open(path)
     if image.mode.startswith(("I", "F")):
         raise DataError(f"image {path} has {image.mode} pixels; convert it to 8 bits a channel")
-    return np.asarray(image.convert("RGB"))
+    image.info.pop("transparency", None)  # Pillow would warn that it drops it
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def read_mask(path: Path) -> NDArray[np.int64]:
     """A mask file -> int64 (H, W), the raw indices as stored, turned upright like an image.
 
     Raises:
-        DataError: a damaged file, or one that holds colours instead of indices.
+        DataError: as `read_stored`.
     """
-    image = _open(path)
+    return read_stored(path).astype(np.int64)
+
+
+def read_stored(path: Path) -> StoredLabels:
+    """A mask file -> (H, W), the raw indices as stored, uint8 or uint16, turned upright like an image.
+
+    Raises:
+        DataError: a damaged file, a JPEG, or one that holds colours instead of indices.
+    """
+    return stored_labels(open_mask(path), path)
+
+
+def stored_labels(image: Image.Image, path: Path) -> StoredLabels:
+    """The indices of a mask that is open already, as `read_stored`; the path is for messages."""
     if image.mode not in MASK_MODES:
         raise DataError(f"mask {path} holds {image.mode} colours; expected one 8- or 16-bit class index per pixel")
-    return np.asarray(image).astype(np.int64)
+    return np.asarray(image).astype(np.uint16 if image.mode.startswith("I") else np.uint8, copy=False)
 
 
-def _open(path: Path) -> Image.Image:
+def open_mask(path: Path) -> Image.Image:
+    """A decoded mask file of indices or colours, turned upright.
+
+    Raises:
+        DataError: a damaged file, a JPEG, which changes labels along every border, grey of 2 or 4 bits, which Pillow
+            scales to 0..255, or pixels that are neither indices nor colours.
+    """
+    return _open(path, _refuse_as_mask)
+
+
+def _refuse_as_mask(image: ImageFile.ImageFile, path: Path) -> None:
+    if image.format not in MASK_FORMATS:
+        raise DataError(f"mask {path} is a {image.format}, which changes labels; make it again as PNG")
+    if image.mode not in (*MASK_MODES, *COLORED_MODES):
+        raise DataError(f"mask {path} is {image.mode}; save it as 8- or 16-bit index PNG")
+    if shallow := re.match("L;([24])", _stored_mode(image)):
+        raise DataError(f"mask {path} is {shallow[1]}-bit grey, which readers scale; save it as 8-bit")
+
+
+def _stored_mode(image: ImageFile.ImageFile) -> str:
+    """How the pixels of an image that is not decoded yet lie in the file, such as L;4 for four bits of grey."""
+    arguments = image.tile[0][3] if image.tile else ""
+    return str(arguments[0] if isinstance(arguments, tuple) else arguments)
+
+
+def _open(path: Path, check: Callable[[ImageFile.ImageFile, Path], None] | None = None) -> Image.Image:
     try:
-        with Image.open(path, formats=IMAGE_FORMATS) as image:
-            upright: Image.Image = ImageOps.exif_transpose(image)
+        if path.exists() and not path.is_file():
+            raise DataError(f"{path} is not a file")  # a pipe would be waited for
+        # Opened by name, uncompressed TIFFs are mapped into memory, and read wrong where EXIF turns them.
+        with path.open("rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about metadata
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            Image.open(file, formats=IMAGE_FORMATS).verify()  # PNG's checksums; the decoder lets some damage pass
+            image = Image.open(file, formats=IMAGE_FORMATS)
+            if check is not None:
+                check(image, path)
+            image.load()
+            ImageOps.exif_transpose(image, in_place=True)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except UnidentifiedImageError:
         raise DataError(f"{path} is not an image in one of the formats {', '.join(IMAGE_FORMATS)}") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except DataError:
+        raise
+    except Exception as error:  # Pillow's readers raise almost anything on damaged files
         raise DataError(
             f"{path} cannot be decoded ({error}); replace the file or take it out of the data set"
         ) from None
-    return upright
+    return image
 
 
 class SegmentationDataset(Dataset[Sample]):
@@ -109,10 +171,13 @@ class SegmentationDataset(Dataset[Sample]):
         pairs: the files, in the order of the data set.
         class_names: one name per class index.
         palette: one RGB colour per class.
-        label_table: maps a stored label (index 0..255) to a class index or 255; None keeps labels as they are.
+        label_table: at the index of a stored label its class index or 255; labels beyond it, and all labels without
+            it, stay themselves.
+        read_labels: mask file -> stored labels (H, W).
 
     Raises:
-        DataError: no pairs, or a palette of another length than the class names.
+        DataError: a palette of another length than the class names, or too many classes.
+        ConfigError: a name that two classes have, or a colour that is none.
     """
 
     region_names: Sequence[str] = ()
@@ -122,16 +187,25 @@ class SegmentationDataset(Dataset[Sample]):
         pairs: Sequence[FilePair],
         class_names: Sequence[str],
         palette: Sequence[Color],
-        label_table: NDArray[np.uint8] | None = None,
+        label_table: StoredLabels | None = None,
+        read_labels: Callable[[Path], StoredLabels] = read_stored,
     ) -> None:
         if len(palette) != len(class_names):
             raise DataError(f"the palette has {len(palette)} colours for {len(class_names)} class names")
         if len(class_names) > IGNORE_INDEX:
             raise DataError(f"{len(class_names)} classes do not fit beside the ignored label {IGNORE_INDEX}")
+        if twice := [name for name, count in Counter(class_names).items() if count > 1]:
+            raise ConfigError(f"dataset.class_names has {twice[0]} twice; give each class a name of its own")
         self.pairs = list(pairs)
         self.class_names = list(class_names)
-        self.palette = [tuple(color) for color in palette]
+        self.palette = [as_color(color, "dataset.palette") for color in palette]
         self.label_table = label_table
+        self.read_labels = read_labels
+
+    @property
+    def labelled(self) -> bool:
+        """Whether there are masks; without them every pixel of every sample is ignored."""
+        return all(pair.mask is not None for pair in self.pairs)
 
     @property
     def num_classes(self) -> int:
@@ -147,54 +221,66 @@ class SegmentationDataset(Dataset[Sample]):
             DataError: a file that cannot be read, sizes that differ, or a label outside the classes.
         """
         pair = self.pairs[index]
-        image, stored = read_image(pair.image), read_mask(pair.mask)
-        if image.shape[:2] != stored.shape:
+        image = read_image(pair.image)
+        if pair.mask is None:
+            return {"image": image, "mask": np.full(image.shape[:2], IGNORE_INDEX, np.uint8), "name": pair.name}
+        mask = self.labels(index)
+        if image.shape[:2] != mask.shape:
             raise DataError(
-                f"{pair.mask} is {_size(stored)} pixels and its image {pair.image} {_size(image)}; they must be equal"
+                f"{pair.mask} is {_size(mask)} pixels and its image {pair.image} {_size(image)}; they must be equal"
             )
-        return {"image": image, "mask": self._to_classes(stored, pair.mask), "name": pair.name}
+        return {"image": image, "mask": mask, "name": pair.name}
 
-    def _to_classes(self, stored: NDArray[np.int64], path: Path) -> NDArray[np.uint8]:
-        mask = stored
-        if self.label_table is not None and stored.max(initial=0) < len(self.label_table):
-            mask = self.label_table[stored].astype(np.int64)
-        wrong = np.unique(mask[(mask >= self.num_classes) & (mask != IGNORE_INDEX)])
-        if len(wrong):
-            listed = ", ".join(str(value) for value in wrong[:8])
+    def labels(self, index: int) -> NDArray[np.uint8]:
+        """Reads the mask of a sample, and not its image: uint8 (H, W), class index or 255.
+
+        Raises:
+            DataError: a mask that is missing or cannot be read, or a label outside the classes.
+        """
+        pair = self.pairs[index]
+        if pair.mask is None:
+            raise DataError(f"{pair.image} has no mask")
+        return self._to_classes(self.read_labels(pair.mask), pair.mask)
+
+    def _to_classes(self, stored: StoredLabels, path: Path) -> NDArray[np.uint8]:
+        mask = stored if self.label_table is None else map_labels(stored, self.label_table)
+        wrong = (mask >= self.num_classes) & (mask != IGNORE_INDEX)
+        if wrong.any():
+            listed = ", ".join(str(value) for value in np.unique(stored[wrong])[:8])
+            if self.label_table is not None:
+                raise DataError(f"mask {path} holds label {listed}, for which the data set's label map has no class")
             raise DataError(
                 f"mask {path} holds label {listed}; the data set has classes 0..{self.num_classes - 1} "
                 f"and {IGNORE_INDEX} for ignored pixels"
             )
-        return mask.astype(np.uint8)
+        return mask.astype(np.uint8, copy=False)
+
+
+def sample_files(dataset: LabelledImages, index: int) -> str:
+    """What a message calls a sample: its image file where the data set has `pairs`, else its number."""
+    pairs: Sequence[FilePair] = getattr(dataset, "pairs", ())
+    return str(pairs[index].image) if pairs else f"sample {index}"
+
+
+def map_labels(stored: StoredLabels, table: StoredLabels) -> StoredLabels:
+    """The table's entry for every label; a label beyond the table stays itself."""
+    if stored.max(initial=0) < len(table):
+        return table.take(stored)
+    return np.where(stored < len(table), table.take(stored, mode="clip"), stored)
 
 
 def _size(array: NDArray[np.generic]) -> str:
     return f"{array.shape[1]}x{array.shape[0]}"
 
 
-def require_folder(path: Path, what: str) -> Path:
-    """The folder itself.
+def require_labels(dataset: LabelledImages, split: str) -> None:
+    """Stops whoever wants to train on images without labels, or to score them.
 
     Raises:
-        DataError: there is none.
+        DataError: the data set has no masks.
     """
-    if not path.is_dir():
-        raise DataError(f"{what} {path} does not exist; set dataset.root to where the data set lies")
-    return path
-
-
-def paired(images: dict[str, Path], masks: dict[str, Path], where: Path) -> list[FilePair]:
-    """Joins images and masks by name, sorted by name.
-
-    Raises:
-        DataError: an image without mask, a mask without image, or no image at all.
-    """
-    if not images:
-        raise DataError(f"{where} holds no images; set dataset.root or the split to where they lie")
-    lonely = [("mask", path) for name, path in images.items() if name not in masks]
-    lonely += [("image", path) for name, path in masks.items() if name not in images]
-    if lonely:
-        listed = "; ".join(f"{path} has no {missing}" for missing, path in lonely[:5])
-        rest = f"; and {len(lonely) - 5} more" if len(lonely) > 5 else ""
-        raise DataError(f"{len(lonely)} files without a partner: {listed}{rest}")
-    return [FilePair(name, images[name], masks[name]) for name in sorted(images)]
+    if isinstance(dataset, SegmentationDataset) and not dataset.labelled:
+        raise DataError(
+            f"the split {split} has no labels to train on or to evaluate with; "
+            "predict its images with tools/predict.py --input FOLDER, or choose another split"
+        )

@@ -1,5 +1,6 @@
 """Numbers of pixels, counted once per image."""
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from PIL import Image
 
 from ccnet.data.class_pixels import class_pixels
 from ccnet.data.folder import Folder
+from ccnet.errors import DataError
 
 
 @pytest.fixture
@@ -40,3 +42,31 @@ def test_only_the_first_rank_shows_progress(dataset: Folder, capsys: pytest.Capt
     assert capsys.readouterr().err == ""
     class_pixels(dataset)
     assert "counting label pixels" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_no_image_is_read(dataset: Folder, workers: int) -> None:
+    """Oracle: the count before all images are damaged."""
+    expected = class_pixels(dataset)
+    for pair in dataset.pairs:
+        pair.image.write_bytes(pair.image.read_bytes()[:60])
+    assert torch.equal(class_pixels(dataset, workers=workers), expected)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_masks_that_cannot_be_read_are_left_out_where_training_skips_them(
+    dataset: Folder, workers: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Oracle: the count of the others, and the log; an error by default, and where there are too many."""
+    bad = str(dataset.pairs[1].mask)
+    expected = sum(np.bincount(dataset.labels(index).ravel(), minlength=256)[:3] for index in (0, 2))
+    Path(bad).write_bytes(b"nonsense")
+    with pytest.raises(DataError, match=r"1\.png is not an image"):
+        class_pixels(dataset, workers=workers)
+    with caplog.at_level(logging.WARNING, "ccnet"):
+        assert class_pixels(dataset, workers=workers, on_bad_sample="skip").tolist() == expected.tolist()
+    [line] = caplog.messages
+    assert line.startswith(f"left out 1 of 3 training images: {bad}")
+    Path(str(dataset.pairs[0].mask)).write_bytes(b"nonsense")
+    with pytest.raises(DataError, match=r"2 of 3 training images cannot be read .* allows 1: "):
+        class_pixels(dataset, workers=workers, on_bad_sample="skip")

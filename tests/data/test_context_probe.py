@@ -138,3 +138,9 @@ def test_bad_arguments(options: dict[str, int | str], message: str) -> None:
     """Oracle: the documented ValueError with what is allowed."""
     with pytest.raises(ValueError, match=message):
         ContextProbe(**{"split": "train", **options})  # type: ignore[arg-type]
+
+
+def test_labels_are_the_mask() -> None:
+    """Oracle: the sample."""
+    probe = ContextProbe("val")
+    assert np.array_equal(probe.labels(5), probe[5]["mask"])

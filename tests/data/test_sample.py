@@ -6,8 +6,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ccnet.data.sample import FilePair, SegmentationDataset, paired, read_image, read_mask
-from ccnet.errors import DataError
+from ccnet.data.context_probe import ContextProbe
+from ccnet.data.mask_colors import ColorMasks
+from ccnet.data.sample import (
+    FilePair,
+    SegmentationDataset,
+    read_image,
+    read_mask,
+    read_stored,
+    require_labels,
+    sample_files,
+)
+from ccnet.errors import ConfigError, DataError
+from ccnet.preparation.mask_survey import survey_masks
+from tests.data.malformed import png
 
 COLORS = [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
 
@@ -102,20 +114,43 @@ def test_every_colour_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
     assert np.array_equal(read_image(path), np.asarray(picture.convert("RGB")))
 
 
-def test_lonely_files_are_counted_and_listed(tmp_path: Path) -> None:
-    """Oracle: the names left out on purpose."""
-    images = {name: tmp_path / f"{name}.jpg" for name in ("a", "b", "c")}
-    masks = {name: tmp_path / f"{name}.png" for name in ("b", "c", "d")}
-    with pytest.raises(DataError, match=r"2 files without a partner: .*a.jpg has no mask; .*d.png has no image"):
-        paired(images, masks, tmp_path)
-    with pytest.raises(DataError, match="holds no images"):
-        paired({}, {}, tmp_path)
-
-
 def test_palette_and_names_agree() -> None:
     """Oracle: the count."""
     with pytest.raises(DataError, match="3 colours for 2 class names"):
         SegmentationDataset([], ["a", "b"], COLORS)
+
+
+@pytest.mark.parametrize(
+    ("names", "palette", "message"),
+    [
+        (["a", "b"], [[300, 0, 0], [0, 0, 0]], r"dataset\.palette: \[300, 0, 0\] is no colour"),
+        (["a", "b"], [[0, 0, 0], [0, 0]], r"dataset\.palette: \[0, 0\] is no colour"),
+        (["a", "b", "a"], COLORS, r"dataset\.class_names has a twice"),
+    ],
+)
+def test_classes_that_cannot_be_told_apart_or_painted_are_refused(
+    names: list[str], palette: list[list[int]], message: str
+) -> None:
+    """Before a run, not at its first report. Oracle: the message, written out."""
+    with pytest.raises(ConfigError, match=message):
+        SegmentationDataset([], names, palette)
+
+
+def test_labels_are_read_without_the_image(tmp_path: Path) -> None:
+    """Oracle: the mask of the sample, and then the same although the image is gone; without a mask, the error."""
+    dataset = dataset_of(tmp_path, np.zeros((2, 2, 3), np.uint8), np.array([[0, 255], [1, 2]], np.uint8))
+    mask = dataset[0]["mask"]
+    (tmp_path / "image.png").unlink()
+    assert np.array_equal(dataset.labels(0), mask)
+    with pytest.raises(DataError, match=r"image.png has no mask"):
+        SegmentationDataset([FilePair("one", tmp_path / "image.png", None)], ["a"], [(0, 0, 0)]).labels(0)
+
+
+def test_messages_call_a_sample_by_its_file_or_number(tmp_path: Path) -> None:
+    """Oracle: the path; a data set that is drawn has none."""
+    files = SegmentationDataset([FilePair("one", tmp_path / "image.png", None)], ["a"], [(0, 0, 0)])
+    assert sample_files(files, 0) == str(tmp_path / "image.png")
+    assert sample_files(ContextProbe("val"), 5) == "sample 5"
 
 
 def test_sixteen_bit_images_are_refused(tmp_path: Path) -> None:
@@ -123,3 +158,62 @@ def test_sixteen_bit_images_are_refused(tmp_path: Path) -> None:
     Image.fromarray(np.full((4, 4), 3000, np.uint16)).save(tmp_path / "deep.png")
     with pytest.raises(DataError, match=r"deep.png has I;16 pixels; convert it to 8 bits"):
         read_image(tmp_path / "deep.png")
+
+
+@pytest.mark.parametrize("depth", [2, 4])
+def test_shallow_grey_masks_are_refused_and_images_read(tmp_path: Path, depth: int) -> None:
+    """Pillow scales them to 0..255, as an image wants it. Oracle: the message, and the scaled pixels."""
+    path, largest = tmp_path / "mask.png", 2**depth - 1
+    path.write_bytes(png(8 // depth, 1, color=0, depth=depth, data=bytes([0, largest << 8 - depth])))
+    for read in (read_stored, ColorMasks(((0, 0, 0),))):
+        with pytest.raises(DataError, match=rf"mask.png is {depth}-bit grey, which readers scale; save it as 8-bit"):
+            read(path)
+    assert read_image(path)[0, :, 0].tolist() == [255, *[0] * (8 // depth - 1)]
+
+
+@pytest.mark.parametrize("mode", ["LA", "I", "F"])
+def test_masks_of_other_modes_get_one_remedy(tmp_path: Path, mode: str) -> None:
+    """As indices, as colours and in a survey. Oracle: the message, written out."""
+    path = tmp_path / "mask.tiff"
+    Image.new(mode, (2, 2)).save(path)
+    for read in (read_stored, ColorMasks(((0, 0, 0),)), lambda mask: survey_masks([mask])):
+        with pytest.raises(DataError, match=rf"mask.tiff is {mode}; save it as 8- or 16-bit index PNG"):
+            read(path)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_a_jpeg_is_no_mask(tmp_path: Path, suffix: str) -> None:
+    """Its labels change along every border; the name of the file does not matter."""
+    path = tmp_path / f"mask.{suffix}"
+    Image.new("L", (8, 8)).save(path, format="JPEG")
+    with pytest.raises(DataError, match=rf"mask.{suffix} is a JPEG, which changes labels; make it again as PNG"):
+        read_mask(path)
+
+
+@pytest.mark.parametrize(
+    ("mode", "dtype"), [("L", np.uint8), ("P", np.uint8), ("1", np.uint8), ("I;16", np.uint16), ("I;16B", np.uint16)]
+)
+def test_masks_of_every_mode_keep_their_labels(tmp_path: Path, mode: str, dtype: type[np.unsignedinteger]) -> None:
+    """Oracle: zeros and ones."""
+    labels = np.eye(5, dtype=np.uint16 if mode.startswith("I") else np.uint8)
+    if mode.startswith("I"):
+        picture = Image.frombytes(mode, labels.shape, labels.astype(">u2" if mode == "I;16B" else "<u2").tobytes())
+    else:
+        picture = Image.fromarray(labels * (255 if mode == "1" else 1)).convert(mode)
+        if mode == "P":
+            picture.putdata(labels.ravel().tolist())
+    picture.save(tmp_path / "mask.tiff")
+    stored = read_stored(tmp_path / "mask.tiff")
+    assert (stored.dtype, stored.tolist()) == (dtype, labels.tolist())
+    assert read_mask(tmp_path / "mask.tiff").dtype == np.int64
+
+
+def test_images_without_masks_are_ignored_everywhere_and_cannot_be_learnt(tmp_path: Path) -> None:
+    """A split for prediction. Oracle: 255 in every pixel; the message, written out."""
+    Image.new("RGB", (3, 2)).save(tmp_path / "image.png")
+    dataset = SegmentationDataset([FilePair("one", tmp_path / "image.png", None)], ["a"], [(0, 0, 0)])
+    assert dataset[0]["mask"].tolist() == [[255] * 3] * 2
+    assert not dataset.labelled
+    with pytest.raises(DataError, match="the split test has no labels to train on or to evaluate with"):
+        require_labels(dataset, "test")
+    require_labels(dataset_of(tmp_path, np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2), np.uint8)), "val")

@@ -1,5 +1,6 @@
 """The VOC layout and palette."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from PIL import Image
 
 from ccnet.data.voc import CLASS_NAMES, VOC, voc_color
-from ccnet.errors import DataError
+from ccnet.errors import ConfigError, DataError
 
 
 @pytest.fixture
@@ -54,3 +55,19 @@ def test_what_is_missing_is_named(voc: Path) -> None:
     (voc / "ImageSets/Segmentation/trainaug.txt").write_text("2007_000001\n")
     with pytest.raises(DataError, match=r"1 files of the VOC split trainaug are missing.*SegmentationClassAug"):
         VOC(str(voc), "trainaug")
+
+
+def test_a_label_map_of_ones_own(voc: Path) -> None:
+    """People and the rest. Oracle: the indices of the fixture."""
+    own = {"label_map": {15: 1, "default": 0}, "class_names": ["rest", "person"], "palette": [(0, 0, 0), (9, 9, 9)]}
+    assert np.unique(VOC(str(voc), "train", **own)[0]["mask"]).tolist() == [0, 1, 255]
+    with pytest.raises(ConfigError, match=r"need a dataset\.label_map"):
+        VOC(str(voc), "train", class_names=["a"], palette=[(0, 0, 0)])
+
+
+@pytest.mark.parametrize("name", ["../../../escaped", "..", "/escaped", "sub/2007_000001", "sub\\a", "C:a"])
+def test_a_name_with_a_folder_is_refused(voc: Path, name: str) -> None:
+    """Oracle: the message, written out."""
+    (voc / "ImageSets/Segmentation/train.txt").write_text(f"2007_000002\n{name}\n")
+    with pytest.raises(DataError, match=rf"train.txt names {re.escape(name)}; expected a file's name, without folder"):
+        VOC(str(voc), "train")
