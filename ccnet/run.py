@@ -1,21 +1,73 @@
 """Run folders: runs/NAME holds one run, runs/latest names the newest."""
 
 import json
+import logging
+import os
 import platform
 import subprocess
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ccnet import checkpoint
-from ccnet.config import RunConfig, differing_keys, from_yaml, to_json, to_yaml
+from filelock import FileLock, Timeout
+
+from ccnet import checkpoint, distributed, sealed_folder
+from ccnet.config import differing_keys, from_yaml, to_json, to_yaml
 from ccnet.errors import CheckpointError, ConfigError
 from ccnet.load import LoadedModel
+from ccnet.schema import RunConfig
+
+logger = logging.getLogger("ccnet")
 
 CONFIG = "config.yaml"
+ENVIRONMENT = "environment.json"
 MODEL_KEYS = ("head", "backbone", "model.")
-MAY_DIFFER = ("trainer.workers:", "trainer.log_every:", "runs_dir:")
+MAY_DIFFER = {
+    "runs_dir",
+    *(f"trainer.{name}" for name in ("workers", "worker_timeout", "log_every", "save_every", "keep")),
+}
+MAX_STEPS = "trainer.max_steps"
+LOCK = ".lock"
+WAIT_SECONDS = 15.0  # a killed run's data workers hold its lock until they see that it is gone, after some five seconds
+
+
+@contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """Makes the folder where it is missing, and keeps other processes out of it; the system lets go of the lock when
+    this process ends, however it ends.
+
+    Raises:
+        ConfigError: another process is at it, or the folder cannot be made.
+    """
+    lock = FileLock(folder / LOCK)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            logger.info("%s is in use; waiting up to %.0f s for it", folder, WAIT_SECONDS)
+            lock.acquire(timeout=WAIT_SECONDS)
+    except Timeout:
+        raise ConfigError(
+            f"another process{_holder(folder)} writes into {folder}; wait for it, or give this run another name=..."
+        ) from None
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be written ({error}); set runs_dir to a folder that can") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _holder(folder: Path) -> str:
+    try:
+        environment = json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))
+        return f" ({environment['process']} on {environment['host']})"
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return ""  # it has just begun
 
 
 def open_run(config: RunConfig) -> Path:
@@ -25,19 +77,27 @@ def open_run(config: RunConfig) -> Path:
         ConfigError: the folder exists and its run was started with another configuration.
     """
     folder = Path(config.runs_dir) / config.name
+    for path in folder.glob("*"):
+        if path.is_symlink():
+            raise ConfigError(f"{path} is a link, which no run makes; what is written there would go elsewhere")
     if (folder / CONFIG).is_file():
         stored = from_yaml(folder / CONFIG)
-        changed = [line for line in differing_keys(stored, config) if not line.startswith(MAY_DIFFER)]
-        if changed:
-            raise ConfigError(
-                f"{folder} holds another run ({'; '.join(changed[:8])}); give this one a name=... of its own"
-                + (
-                    ""
-                    if checkpoint.list_checkpoints(folder / "checkpoints")
-                    else ", or delete that one: it saved nothing"
-                )
+        changed = {key: change for key, change in differing_keys(stored, config).items() if key not in MAY_DIFFER}
+        if config.trainer.max_steps > stored.trainer.max_steps and changed.pop(MAX_STEPS):
+            logger.info(
+                "%s: max_steps grows from %d to %d; from here on the schedule is that of the longer run",
+                folder,
+                stored.trainer.max_steps,
+                config.trainer.max_steps,
             )
-    elif folder.exists() and any(folder.iterdir()):
+        listed = "; ".join(f"{key}: {change}" for key, change in list(changed.items())[:8])
+        if changed and any((folder / "checkpoints").glob("step_*")):
+            raise ConfigError(f"{folder} holds another run ({listed}); give this one a name=... of its own")
+        if changed:
+            logger.info("%s held another run (%s) that saved nothing; this one takes its place", folder, listed)
+    elif folder.exists() and any(
+        entry.name != LOCK and entry.suffix != sealed_folder.ASIDE for entry in folder.iterdir()
+    ):
         raise ConfigError(f"{folder} is not empty and holds no run; give this run a name=... of its own")
     return folder
 
@@ -45,14 +105,17 @@ def open_run(config: RunConfig) -> Path:
 def write_run(folder: Path, config: RunConfig, device: str) -> None:
     """Records what the run is, and that it is the latest."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "environment.json").write_text(json.dumps(environment(device, config.seed), indent=1), encoding="utf-8")
-    (folder / CONFIG).write_text(to_yaml(config), encoding="utf-8")
-    # A text file, not a symbolic link: Windows.
-    (Path(config.runs_dir) / "latest").write_text(f"{config.name}\n", encoding="utf-8")
+    texts = {
+        folder / CONFIG: to_yaml(config),  # first, for without it the folder holds no run
+        folder / ENVIRONMENT: json.dumps(environment(device, config.seed), indent=1),
+        Path(config.runs_dir) / "latest": f"{config.name}\n",  # no symbolic link: Windows
+    }
+    for path, text in texts.items():
+        sealed_folder.write_file(path, text.encode())
 
 
 def environment(device: str, seed: int) -> dict[str, Any]:
-    """Versions, code state, machine."""
+    """Versions, code state, machine, command."""
     packages = ("ccnet", "torch", "torchvision", "albumentations", "opencv-python-headless", "numpy", "pillow")
     return {
         "python": platform.python_version(),
@@ -61,6 +124,10 @@ def environment(device: str, seed: int) -> dict[str, Any]:
         "commit": _commit(),
         "device": device,
         "seed": seed,
+        "host": platform.node(),
+        "process": os.getpid(),
+        "ranks": distributed.world_size(),
+        "command": sys.argv,
     }
 
 
@@ -101,7 +168,7 @@ def report_folder(path: Path, split: str, config: RunConfig, overrides: Sequence
     words += ["flip"] if evaluation.get("flip") else []
     words += [f"slide{'x'.join(map(str, evaluation['crop_size']))}"] if evaluation.get("crop_size") else []
     words += [word.replace("/", "-") for word in overrides if word.startswith(MODEL_KEYS)]
-    return base / "report" / "_".join(words)
+    return base / "report" / "_".join(words).replace("/", "-")
 
 
 def find_checkpoint(where: str | None, runs_dir: str = "runs") -> Path:
@@ -111,7 +178,7 @@ def find_checkpoint(where: str | None, runs_dir: str = "runs") -> Path:
         CheckpointError: there is none.
     """
     path = _latest(Path(runs_dir)) if where is None or Path(where) == Path(runs_dir, "latest") else Path(where)
-    if (path / checkpoint.MANIFEST).is_file():
+    if (path / sealed_folder.MANIFEST).is_file():
         return path
     if not path.is_dir():
         raise CheckpointError(f"{path}: no such run or checkpoint folder")

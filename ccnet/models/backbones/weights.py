@@ -1,11 +1,11 @@
 """Pretrained weights of a backbone: torchvision's, or a file."""
 
 import logging
-import pickle
+import warnings
+import zipfile
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -26,7 +26,7 @@ def load_weights(module: nn.Module, architecture: str, weights: str | None) -> N
     """
     if weights is None:
         return
-    state = _download(architecture) if weights == "DEFAULT" else _read(Path(weights))
+    state = _download(architecture) if weights == "DEFAULT" else read_weights(Path(weights))
     own = module.state_dict()
     state = {key: value for key, value in state.items() if key in own or not key.startswith(CLASSIFIER_PREFIXES)}
     problems = [f"missing {key}" for key in own if key not in state]
@@ -58,16 +58,33 @@ def _download(architecture: str) -> dict[str, Tensor]:
     return state
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a .safetensors or .pth file; what is not a tensor by name is left out, and nothing is run.
+
+    Raises:
+        CheckpointError: no such file, one that holds more than plain tensors, or one that is larger than it looks.
+    """
     if not path.is_file():
-        raise CheckpointError(f"backbone weights {path}: no such file; give a file, DEFAULT or null")
+        raise CheckpointError(f"weights {path}: no such file; backbone.weights takes DEFAULT and null, too")
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, OSError, EOFError, RuntimeError, ValueError, KeyError, SafetensorError) as error:
+        state: object = load_file(path) if path.suffix == ".safetensors" else _read_foreign(path)
+    except Exception as error:  # readers of a damaged file raise whatever they like
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"backbone weights {path} cannot be read as plain tensors: {reason}") from error
+        raise CheckpointError(f"weights {path} cannot be read as plain tensors: {reason}") from error
     if not isinstance(state, dict):
-        raise CheckpointError(f"backbone weights {path}: expected a state dict, found {type(state).__name__}")
-    return {key: value for key, value in state.items() if isinstance(key, str) and isinstance(value, Tensor)}
+        raise CheckpointError(f"weights {path}: expected a state dict, found {type(state).__name__}")
+    tensors = {key: value for key, value in state.items() if isinstance(key, str) and isinstance(value, Tensor)}
+    for key, value in tensors.items():
+        if value.layout != torch.strided or value.device.type != "cpu" or value.is_complex() or value.is_quantized:
+            raise CheckpointError(f"weights {path}: {key} is no plain tensor")
+    return tensors
+
+
+def _read_foreign(path: Path) -> object:
+    if zipfile.is_zipfile(path):  # torch compresses nothing; a stranger's archive could fill the memory
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(info.file_size for info in archive.infolist())
+        if unpacked > path.stat().st_size:
+            raise ValueError(f"it would unpack to {unpacked} bytes")
+    with warnings.catch_warnings(action="ignore"):  # about what the pickle is like; it is read as plain tensors or not
+        return torch.load(path, map_location="cpu", weights_only=True)

@@ -178,7 +178,7 @@ def test_plain_pickle_is_refused(tmp_path: Path) -> None:
 
 def test_a_missing_file(tmp_path: Path) -> None:
     """Oracle: the error names the file and the other choices."""
-    with pytest.raises(CheckpointError, match=r"absent\.pth: no such file; give a file, DEFAULT or null"):
+    with pytest.raises(CheckpointError, match=r"absent\.pth: no such file; backbone.weights takes DEFAULT and null"):
         ResNet(18, weights=str(tmp_path / "absent.pth"))
 
 
