@@ -1,129 +1,40 @@
 """From configuration to objects: the only place that instantiates what a `_target_` names."""
 
-import inspect
+import gc
 import logging
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from functools import partial
-from typing import Any, get_type_hints
+from pathlib import Path
+from typing import Any
 
 import torch
 from hydra.errors import InstantiationException
-from hydra.utils import get_object, instantiate
-from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+from hydra.utils import instantiate
 from torch import nn
+from torch.optim import Optimizer
 
 from ccnet import distributed
-from ccnet.config import Part, RunConfig
-from ccnet.config_errors import origin, unknown_key
+from ccnet.data.cache import CachedImages
 from ccnet.data.class_pixels import class_pixels
 from ccnet.data.loader import Batch, evaluation_batches, train_batches
-from ccnet.data.sample import LabelledImages
+from ccnet.data.sample import LabelledImages, require_labels
 from ccnet.errors import ConfigError, UserError
 from ccnet.evaluation.evaluator import Evaluator
 from ccnet.evaluation.inference import Inference
+from ccnet.evaluation.metrics import score_names
 from ccnet.evaluation.report import Report
+from ccnet.models.activation_checkpointing import checkpoint_activations
 from ccnet.models.segmentor import Preprocess, Segmentor
+from ccnet.optim import scaled_lr
+from ccnet.schema import LearningRateScaling, Part, RunConfig
+from ccnet.training.early_stopping import EarlyStopping
+from ccnet.training.ema import WeightAverage
+from ccnet.training.finite import FiniteGuard
+from ccnet.training.modes import freeze_norms, training_mode
+from ccnet.training.phases import Phases, require_parameters, resolve
 from ccnet.training.trainer import Trainer
 
 logger = logging.getLogger("ccnet")
-
-PARTS = ("dataset", "prepare", "augmentation", "backbone", "head", "auxiliary_head", "loss", "optimizer", "schedule",
-         "evaluation", "report")  # fmt: skip
-# What the builders below hand over themselves; a configuration must not set it.
-GIVEN = {"split", "in_channels", "num_classes", "model", "max_steps", "align_corners"}
-
-
-# What a checkpoint's configuration may build, and out of which package.
-TRUSTED = {"dataset": "ccnet.data.", "backbone": "ccnet.models.backbones.", "head": "ccnet.models.heads.",
-           "auxiliary_head": "ccnet.models.heads.", "evaluation": "ccnet.evaluation."}  # fmt: skip
-
-
-def check(config: RunConfig, overrides: Sequence[str] = (), parts: Iterable[str] = PARTS) -> None:
-    """Holds every argument of the parts against the signature of their `_target_`, before anything is built.
-
-    Raises:
-        ConfigError: an unknown or missing argument, a wrong value, or a target that does not exist.
-    """
-    for name in parts:
-        part = getattr(config, name)
-        if part is not None:
-            _check_part(part, name, overrides)
-
-
-def _check_part(part: Part, path: str, overrides: Sequence[str]) -> None:
-    if "_target_" not in part:
-        raise ConfigError(f"{path} has no _target_ ({origin(path, overrides)}): it is not a part")
-    try:
-        target = get_object(part["_target_"])
-    except Exception as error:  # Hydra wraps whatever the import raises
-        raise ConfigError(
-            f"{path}._target_={part['_target_']} ({origin(path, overrides)}) cannot be imported"
-        ) from error
-    parameters = inspect.signature(target).parameters
-    given = {key: value for key, value in part.items() if not key.startswith("_")}
-    hints = get_type_hints(target.__init__ if inspect.isclass(target) else target)
-    for key, value in given.items():
-        if key not in parameters or key in GIVEN:
-            raise unknown_key(f"{path}.{key}", parameters.keys() - GIVEN, overrides)
-        _check_value(value, hints.get(key, Any), f"{path}.{key}", overrides)
-    for key, parameter in parameters.items():
-        if parameter.default is parameter.empty and key not in given and key not in GIVEN:
-            raise ConfigError(f"{path}.{key} is needed by {part['_target_']} and nowhere set")
-
-
-def _check_value(value: Any, hint: Any, path: str, overrides: Sequence[str]) -> None:
-    nested = value if isinstance(value, Mapping) else {}
-    parts = {path: value} if "_target_" in nested else {f"{path}.{key}": child for key, child in nested.items()}
-    if any(isinstance(child, Mapping) and "_target_" in child for child in parts.values()):
-        for key, child in parts.items():
-            _check_part(child if isinstance(child, dict) else {}, key, overrides)
-        return
-    try:
-        TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True)).validate_python(value, strict=True)
-    except PydanticUserError:  # a hint that brings its own rules, which the constructor will apply
-        return
-    except ValidationError as error:
-        reasons = dict.fromkeys(each["msg"][0].lower() + each["msg"][1:] for each in error.errors())
-        raise ConfigError(f"{path}={value} ({origin(path, overrides)}): {', or '.join(reasons)}") from error
-
-
-def check_trusted(config: RunConfig, parts: Iterable[str] = TRUSTED, allowed: Collection[str] = ()) -> None:
-    """A configuration that came with a checkpoint may build models, and data sets to read, nothing else.
-
-    Args:
-        config: the stored configuration.
-        parts: those that will be built.
-        allowed: targets that the caller trusts beside ccnet's own.
-
-    Raises:
-        ConfigError: a part whose `_target_` is no class of ccnet's own.
-    """
-    for name in parts:
-        part, package = getattr(config, name), TRUSTED[name]
-        target = part.get("_target_")
-        if not _is_own_class(part, package) and target not in allowed:
-            raise ConfigError(
-                f"the checkpoint's {name} wants {target}, which is no class of {package}*; "
-                "if it is your own, name it with --allow-target"
-            )
-
-
-def _is_own_class(part: Part, package: str) -> bool:
-    target = part.get("_target_")
-    # The name is held against the package before the import: importing a stranger's module would run it.
-    if not isinstance(target, str) or not target.startswith(package) or _has_target(list(part.values())):
-        return False
-    try:
-        found = get_object(target)
-    except Exception:  # Hydra wraps whatever the import raises
-        return False
-    return inspect.isclass(found) and found.__module__.startswith(package)
-
-
-def _has_target(value: Any) -> bool:
-    if isinstance(value, Mapping):
-        return "_target_" in value or _has_target(list(value.values()))
-    return isinstance(value, list) and any(_has_target(child) for child in value)
 
 
 def rehearse(config: RunConfig) -> None:
@@ -135,7 +46,10 @@ def rehearse(config: RunConfig) -> None:
     """
     with torch.device("meta"):
         model = build_model(config, num_classes=2, pretrained=False)
-    build_part(config.optimizer, model=model)
+    build_optimizer(config, model)
+    require_parameters(model, config.phases)
+    if config.trainer.activation_checkpointing:
+        checkpoint_activations(model.backbone)
     build_part(config.schedule, max_steps=config.trainer.max_steps)
     build_part(config.augmentation)
     build_loss(config)
@@ -144,8 +58,20 @@ def rehearse(config: RunConfig) -> None:
 
 
 def build_dataset(config: RunConfig, split: str) -> LabelledImages:
-    """The data set of a split."""
-    return build_part(config.dataset, split=split)
+    """The data set of a split.
+
+    Raises:
+        DataError: it has no labels.
+    """
+    dataset = build_part(config.dataset, split=split)
+    require_labels(dataset, split)
+    return dataset
+
+
+def build_train_set(config: RunConfig) -> LabelledImages:
+    """The data set that is trained on, decoded beforehand where the configuration names a cache."""
+    dataset = build_dataset(config, config.train_split)
+    return dataset if config.cache is None else CachedImages(dataset, config.cache)
 
 
 def prepare_dataset(config: RunConfig) -> None:
@@ -196,7 +122,14 @@ def count_class_pixels(config: RunConfig, dataset: LabelledImages, device: torch
     if not getattr(build_loss(config), "uses_class_pixels", False):
         return None
     rank, world_size = distributed.rank(), distributed.world_size()
-    own = class_pixels(dataset, workers=config.trainer.workers, rank=rank, world_size=world_size)
+    own = class_pixels(
+        dataset,
+        workers=config.trainer.workers,
+        rank=rank,
+        world_size=world_size,
+        timeout=config.trainer.worker_timeout,
+        on_bad_sample=config.trainer.on_bad_sample.value,
+    )
     return distributed.sum_over_ranks(own.to(device)).tolist()
 
 
@@ -213,6 +146,7 @@ def build_evaluator(config: RunConfig, dataset: LabelledImages, device: torch.de
         workers=config.trainer.workers,
         rank=distributed.rank(),
         world_size=distributed.world_size(),
+        timeout=config.trainer.worker_timeout,
     )
     return Evaluator(
         batches,
@@ -230,37 +164,120 @@ def build_report(config: RunConfig) -> Report | None:
     return None if config.report is None else build_part(config.report)
 
 
+def require_equal_parts(config: RunConfig) -> None:
+    """Raises:
+    ConfigError: the batch cannot be shared by the ranks, and cut as `trainer.accumulation` says.
+    """
+    trainer, ranks = config.trainer, distributed.world_size()
+    if trainer.batch_size % (ranks * trainer.accumulation):
+        raise ConfigError(
+            f"trainer.batch_size={trainer.batch_size} cannot be cut into trainer.accumulation={trainer.accumulation} "
+            f"equal parts on each of {ranks} ranks"
+        )
+
+
+def build_average(config: RunConfig, model: Segmentor) -> WeightAverage | None:
+    """The moving average of the weights, where the configuration wants one."""
+    decay = config.trainer.ema_decay
+    return None if decay is None else WeightAverage(model, decay)
+
+
 def build_trainer(
-    config: RunConfig, model: Segmentor, device: torch.device, pixels: Sequence[int] | None = None
+    config: RunConfig,
+    model: Segmentor,
+    device: torch.device,
+    pixels: Sequence[int] | None = None,
+    record: Path | None = None,
 ) -> Trainer:
-    """The loop around a model that is on its device already; `pixels` as for the loss."""
+    """The loop around a model that is on its device already.
+
+    Args:
+        config: of the run.
+        model: the bare model.
+        device: of this rank.
+        pixels: as for the loss.
+        record: takes a line for each batch that was left out.
+    """
     trainer = config.trainer
     if trainer.channels_last:
         model.to(memory_format=torch.channels_last)
+    if trainer.freeze_norms:
+        freeze_norms(model.backbone)
+    if trainer.activation_checkpointing:
+        checkpoint_activations(model.backbone)
     return Trainer(
-        model=distributed.parallel(model, device),
+        model=in_training_form(config, model, device),
         loss=build_loss(config, pixels).to(device),
-        optimizer=build_part(config.optimizer, model=model),
+        optimizer=build_optimizer(config, model),
         schedule=build_part(config.schedule, max_steps=trainer.max_steps),
         device=device,
+        guard=FiniteGuard(model, trainer.max_bad_steps, record),
         precision=trainer.precision,
+        accumulation=trainer.accumulation,
         clip_grad_norm=trainer.clip_grad_norm,
         channels_last=trainer.channels_last,
         seed=config.seed,
     )
 
 
-def build_train_batches(config: RunConfig, dataset: LabelledImages, start_step: int) -> Iterator[Batch]:
+def in_training_form(config: RunConfig, model: nn.Module, device: torch.device) -> nn.Module:
+    """The model as the loop calls it: gradients averaged over ranks, compiled where that is wanted."""
+    if config.trainer.compile:
+        model = torch.compile(model)  # type: ignore[assignment]  # a module around the module, in truth
+    return distributed.parallel(model, device)
+
+
+def build_optimizer(config: RunConfig, model: nn.Module) -> Optimizer:
+    """The optimizer, whose learning rate follows the batch size as `trainer.lr_scaling` says."""
+    trainer, part = config.trainer, config.optimizer
+    if trainer.lr_scaling != LearningRateScaling.none:
+        lr = scaled_lr(part["lr"], trainer.batch_size, trainer.lr_batch_size, trainer.lr_scaling)
+        part = {**part, "lr": lr}
+    return build_part(part, model=model)
+
+
+def build_phases(config: RunConfig, trainer: Trainer, model: nn.Module, num_images: int) -> list[Phases]:
+    """What staged training does before each step, where the configuration has phases.
+
+    A phase's learning rate follows the batch size like `optimizer.lr`.
+    """
+    if not config.phases:
+        return []
+
+    def enter() -> None:
+        trainer.model = model  # lets go of the old wrapper, whose hooks are on the parameters until it is gone
+        gc.collect()
+        trainer.model = in_training_form(config, model, trainer.device)
+        training_mode(trainer.model)
+
+    stages = resolve(config.phases, num_images / config.trainer.batch_size, config.trainer.max_steps)
+    return [Phases(model, trainer.optimizer, stages, config.optimizer["lr"], enter)]
+
+
+def build_early_stopping(config: RunConfig, dataset: LabelledImages) -> EarlyStopping | None:
+    """What watches the scores on a data set, where `trainer.early_stopping.patience` is set."""
+    early = config.trainer.early_stopping
+    if early.patience is None:
+        return None
+    known = score_names(dataset.class_names, dataset.region_names)
+    return EarlyStopping(early.metric, early.patience, early.min_delta, known)
+
+
+def build_train_batches(config: RunConfig, dataset: LabelledImages, start_step: int) -> Generator[Batch, None, None]:
     """What this rank trains on from a step on."""
+    trainer = config.trainer
     return train_batches(
         dataset,
         build_part(config.augmentation),
         seed=config.seed,
-        batch_size=config.trainer.batch_size,
-        steps=range(start_step, config.trainer.max_steps),
-        workers=config.trainer.workers,
+        batch_size=trainer.batch_size,
+        steps=range(start_step, trainer.max_steps),
+        workers=trainer.workers,
         rank=distributed.rank(),
         world_size=distributed.world_size(),
+        overfit_batches=trainer.overfit_batches,
+        timeout=trainer.worker_timeout,
+        on_bad_sample=trainer.on_bad_sample.value,
     )
 
 
@@ -276,5 +293,5 @@ def build_part(part: Part, **given: Any) -> Any:
         return instantiate({**part, "_partial_": True}, _convert_="all")(**given)
     except UserError:
         raise
-    except (ValueError, InstantiationException) as error:
+    except (ValueError, OSError, InstantiationException) as error:
         raise ConfigError(f"{part['_target_']}: {error.__cause__ or error}") from error

@@ -1,14 +1,14 @@
-"""The configuration of a run: schema, composition, checks. Knows YAML, imports no torch."""
+"""The configuration of a run: composed, stored, compared. Knows YAML, imports no torch."""
 
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
-from enum import StrEnum
+from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
@@ -16,94 +16,20 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ccnet.config_errors import CONFIG_DIR, explain, unknown_key
 from ccnet.errors import ConfigError
-
-Part = dict[str, Any]  # a `_target_` and its arguments
-
-
-class Precision(StrEnum):
-    """Number format of the forward pass; anything but fp32 is autocast, losses stay in float32."""
-
-    fp32 = "fp32"
-    bf16 = "bf16"
-    fp16 = "fp16"
-
-
-class Device(StrEnum):
-    """Where a run computes; auto takes CUDA, else Apple's MPS, else the CPU."""
-
-    auto = "auto"
-    cuda = "cuda"
-    mps = "mps"
-    cpu = "cpu"
-
-
-class ChannelOrder(StrEnum):
-    """Channel order that the backbone's weights expect; images themselves are always RGB."""
-
-    rgb = "rgb"
-    bgr = "bgr"
-
-
-@dataclass
-class ModelConfig:
-    """What belongs to the whole network: the input normalisation on the 0..255 scale, and how logits are upsampled."""
-
-    mean: list[float] = field(default_factory=lambda: [123.675, 116.28, 103.53])
-    std: list[float] = field(default_factory=lambda: [58.395, 57.12, 57.375])
-    channel_order: ChannelOrder = ChannelOrder.rgb
-    align_corners: bool = False
-
-
-@dataclass
-class TrainerConfig:
-    """The loop. `batch_size` counts over all ranks and every interval is in steps."""
-
-    max_steps: int = MISSING
-    batch_size: int = MISSING
-    precision: Precision = Precision.fp32
-    device: Device = Device.auto
-    clip_grad_norm: float | None = None
-    channels_last: bool = False
-    workers: int = 1
-    log_every: int = 20
-    evaluate_every: int = 1000
-    save_every: int = 1000
-    keep: int = 2
-
-
-@dataclass
-class RunConfig:
-    """A run. The parts are checked against the signatures of what their `_target_` names."""
-
-    name: str = MISSING
-    seed: int = 0
-    runs_dir: str = "runs"
-    dataset: Part = MISSING
-    train_split: str = "train"
-    val_split: str = "val"
-    prepare: Part | None = None
-    augmentation: Part = MISSING
-    model: ModelConfig = field(default_factory=ModelConfig)
-    backbone: Part = MISSING
-    head: Part = MISSING
-    auxiliary_head: Part = MISSING
-    loss: Part = MISSING
-    optimizer: Part = MISSING
-    schedule: Part = MISSING
-    evaluation: Part = MISSING
-    report: Part | None = None
-    trainer: TrainerConfig = field(default_factory=TrainerConfig)
-
+from ccnet.schema import EarlyStoppingConfig, ModelConfig, PhaseConfig, RunConfig, TrainerConfig, check_values
 
 ConfigStore.instance().store(name="schema", node=RunConfig)
 
-KEYS = {schema.__name__: [f.name for f in fields(schema)] for schema in (RunConfig, ModelConfig, TrainerConfig)}
+SCHEMAS = (RunConfig, ModelConfig, TrainerConfig, PhaseConfig, EarlyStoppingConfig)
+KEYS = {schema.__name__: [f.name for f in fields(schema)] for schema in SCHEMAS}
 KEYS[""] = KEYS[RunConfig.__name__]
+# Of a stored configuration, which has some five thousand characters, and brackets for empty lists alone.
+MOST_TEXT, MOST_BRACKETS = 1 << 16, 500
 
 
 @contextmanager
@@ -137,7 +63,7 @@ def to_config(node: DictConfig, overrides: Sequence[str] = ()) -> RunConfig:
     with composition_errors(overrides):
         config = OmegaConf.to_object(node)
     assert isinstance(config, RunConfig)
-    _check_values(config)
+    check_values(config)
     return config
 
 
@@ -183,12 +109,18 @@ def from_json(plain: Mapping[str, Any]) -> RunConfig:
     """The inverse of `to_json`, for a configuration that came out of a file and is not trusted.
 
     Raises:
-        ConfigError: an unknown key, a wrong value, or an interpolation.
+        ConfigError: an unknown key, a wrong value, an interpolation, or more than a configuration can be.
     """
-    if "${" in json.dumps(plain):
-        raise ConfigError("a stored configuration is resolved; this one holds an interpolation ${...}")
-    with composition_errors(()):
-        return to_config(OmegaConf.merge(OmegaConf.structured(RunConfig), dict(plain)))  # type: ignore[arg-type]
+    try:
+        text = json.dumps(plain)
+        if len(text) > MOST_TEXT:
+            raise ConfigError(f"a stored configuration has {len(text)} characters, which is beyond all measure")
+        if "${" in text:
+            raise ConfigError("a stored configuration is resolved; this one holds an interpolation ${...}")
+        with composition_errors(()):
+            return to_config(OmegaConf.merge(OmegaConf.structured(RunConfig), dict(plain)))  # type: ignore[arg-type]
+    except (TypeError, AttributeError, ArithmeticError, RecursionError) as error:  # values that YAML and JSON can hold
+        raise ConfigError(f"a stored configuration cannot be read: {error}") from error
 
 
 def to_yaml(config: RunConfig) -> str:
@@ -197,18 +129,36 @@ def to_yaml(config: RunConfig) -> str:
 
 
 def from_yaml(path: Path) -> RunConfig:
-    """Reads what `to_yaml` wrote."""
-    return from_json(OmegaConf.to_container(OmegaConf.load(path)))  # type: ignore[arg-type]
+    """Reads what `to_yaml` wrote.
+
+    Raises:
+        ConfigError: something else stands there.
+    """
+    try:
+        if path.stat().st_size > MOST_TEXT:
+            raise ConfigError("it is larger than a configuration can be")
+        text = path.read_text(encoding="utf-8")
+        if text.count("[") + text.count("{") > MOST_BRACKETS:  # the time to read nested ones grows with their square
+            raise ConfigError("it holds more brackets than a stored configuration can have")
+        # Aliases of aliases would fill the memory from a few bytes.
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
+            raise ConfigError("it uses YAML aliases; a stored configuration holds none")
+        plain = yaml.safe_load(text)
+        if not isinstance(plain, dict):
+            raise ConfigError("it holds no configuration")
+        return from_json(plain)
+    except Exception as error:  # yaml raises whatever a stranger's values make it raise
+        raise ConfigError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
 
 
-def differing_keys(old: RunConfig, new: RunConfig) -> list[str]:
-    """`key: old -> new` for every value that differs."""
-    before, after = _flat(to_json(old)), _flat(to_json(new))
-    return [
-        f"{key}: {before.get(key, 'absent')} -> {after.get(key, 'absent')}"
+def differing_keys(old: RunConfig, new: RunConfig) -> dict[str, str]:
+    """`old -> new` by key, for every value that differs."""
+    before, after = flat(to_json(old)), flat(to_json(new))
+    return {
+        key: f"{before.get(key, 'absent')} -> {after.get(key, 'absent')}"
         for key in sorted(before.keys() | after.keys())
         if before.get(key) != after.get(key)
-    ]
+    }
 
 
 def _check_keys(node: DictConfig, schema: type, prefix: str, overrides: Sequence[str]) -> None:
@@ -231,27 +181,8 @@ def _check_order(overrides: Sequence[str]) -> None:
         raise ConfigError("+debug=... must come after +experiment=..., which would undo it")
 
 
-def _check_values(config: RunConfig) -> None:
-    trainer = config.trainer
-    for name in ("max_steps", "batch_size", "log_every", "evaluate_every", "save_every", "keep"):
-        if getattr(trainer, name) < 1:
-            raise ConfigError(f"trainer.{name} must be at least 1, got {getattr(trainer, name)}")
-    if trainer.workers < 0:
-        raise ConfigError(f"trainer.workers must be at least 0, got {trainer.workers}")
-    if trainer.clip_grad_norm is not None and trainer.clip_grad_norm <= 0:
-        raise ConfigError(f"trainer.clip_grad_norm must be positive or null, got {trainer.clip_grad_norm}")
-    if config.seed < 0:
-        raise ConfigError(f"seed must be at least 0, got {config.seed}")
-    if (
-        not config.name.strip("./ ")
-        or config.name == "latest"
-        or Path(config.name).is_absolute()
-        or ".." in Path(config.name).parts
-    ):
-        raise ConfigError(f"name must be a folder name below runs_dir, got '{config.name}'")
-
-
-def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested values by their dotted keys."""
     if not isinstance(tree, dict):
         return {prefix.rstrip("."): tree}
-    return {key: value for name, child in tree.items() for key, value in _flat(child, f"{prefix}{name}.").items()}
+    return {key: value for name, child in tree.items() for key, value in flat(child, f"{prefix}{name}.").items()}

@@ -1,6 +1,11 @@
-"""Ranks: the only file that knows torch.distributed. Without torchrun every function is the one of a single rank."""
+"""Ranks: the only file that knows torch.distributed. A process on its own is a single rank."""
 
 import os
+import re
+import warnings
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -11,7 +16,7 @@ from ccnet.errors import ConfigError
 
 
 def setup(device: str) -> torch.device:
-    """Joins the process group that torchrun describes in the environment, if there is one.
+    """Joins the process group that torchrun, or SLURM's srun, describes in the environment, if there is one.
 
     Args:
         device: auto, cuda, mps or cpu.
@@ -20,20 +25,55 @@ def setup(device: str) -> torch.device:
         The device of this rank.
 
     Raises:
-        ConfigError: a device that this machine has not.
+        ConfigError: a device that this machine has not, or more processes than it has cards.
     """
+    _translate_slurm()
+    in_group = "WORLD_SIZE" in os.environ
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        # gloo, the only backend there, does not reduce what lies on Apple's MPS.
+        mps = torch.backends.mps.is_available() and not in_group
+        device = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
     if (device == "cuda" and not torch.cuda.is_available()) or (
         device == "mps" and not torch.backends.mps.is_available()
     ):
         raise ConfigError(f"device {device} is not there; use auto or cpu (trainer.device, or --device)")
-    own = torch.device(device, int(os.environ.get("LOCAL_RANK", "0"))) if device == "cuda" else torch.device(device)
+    if device == "mps" and in_group:
+        raise ConfigError("device mps trains in one process; start it without torchrun or srun, or use device cpu")
+    own = torch.device(device, _own_card()) if device == "cuda" else torch.device(device)
     if device == "cuda":
         torch.cuda.set_device(own)
-    if "WORLD_SIZE" in os.environ and not dist.is_initialized():
+    if in_group and not dist.is_initialized():
         dist.init_process_group("nccl" if device == "cuda" else "gloo", device_id=own if device == "cuda" else None)
     return own
+
+
+def _own_card() -> int:
+    """Index of this process's card among those that it sees."""
+    local, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if local < count:
+        return local
+    # srun --gpus-per-task=1 shows each task its own card alone. Under torchrun all processes see the same ones.
+    if count == 1 and os.environ.get("SLURM_LOCALID") == str(local):
+        return 0
+    raise ConfigError(
+        f"{local + 1} or more processes on a machine with {count} visible cards, and each needs one of its own; "
+        f"start at most {count} (torchrun --nproc_per_node, srun --ntasks-per-node)"
+    )
+
+
+def _translate_slurm() -> None:
+    """What srun says about its tasks, in the words of torchrun; a batch script itself is no task of srun."""
+    step = {name: os.environ.get(f"SLURM_{name}") for name in ("STEP_NUM_TASKS", "PROCID", "LOCALID", "STEP_NODELIST")}
+    if "WORLD_SIZE" in os.environ or None in step.values() or step["STEP_NUM_TASKS"] == "1":
+        return
+    # Rank 0 is on the first node: "gpu[07-09,12]-ib,big1" begins with gpu07-ib.
+    first = re.match(r"(?:[^\[,]|\[[^\]]*\])*", str(step["STEP_NODELIST"]))
+    host = re.sub(r"\[([^\],-]+)[^\]]*\]", r"\1", first[0]) if first else ""
+    number = sum(int(os.environ.get(f"SLURM_{name}", "0")) for name in ("JOB_ID", "STEP_ID"))
+    port = 20000 + number % 20000  # two jobs on a node, or two steps of a job, rarely take the same
+    words = {"WORLD_SIZE": step["STEP_NUM_TASKS"], "RANK": step["PROCID"], "LOCAL_RANK": step["LOCALID"]}
+    for name, value in {**words, "MASTER_ADDR": host, "MASTER_PORT": port}.items():
+        os.environ.setdefault(name, str(value))
 
 
 def shutdown() -> None:
@@ -63,6 +103,18 @@ def barrier() -> None:
         dist.barrier()
 
 
+def on_main_first(action: Callable[[], object]) -> None:
+    """Runs something on the first rank, while the others wait up to a day: a download outlasts the usual timeout."""
+    if not dist.is_initialized():
+        action()
+        return
+    group = dist.new_group(backend="gloo", timeout=timedelta(days=1))
+    if is_main():
+        action()
+    dist.barrier(group)  # type: ignore[arg-type]  # a group: this rank is in it
+    dist.destroy_process_group(group)
+
+
 def sum_over_ranks(tensor: Tensor) -> Tensor:
     """The sum of a tensor over all ranks; the tensor itself is left alone."""
     if not dist.is_initialized():
@@ -70,6 +122,16 @@ def sum_over_ranks(tensor: Tensor) -> Tensor:
     total = tensor.clone()
     dist.all_reduce(total)
     return total
+
+
+def largest_over_ranks(number: int) -> int:
+    """The largest of the ranks' numbers, so that all of them decide alike."""
+    if not dist.is_initialized():
+        return number
+    on_gpu = dist.get_backend() == "nccl"
+    largest = torch.tensor(number, device=torch.device("cuda", torch.cuda.current_device()) if on_gpu else "cpu")
+    dist.all_reduce(largest, dist.ReduceOp.MAX)
+    return int(largest.item())
 
 
 class _SumOverRanks(torch.autograd.Function):
@@ -122,9 +184,17 @@ def parallel(model: nn.Module, device: torch.device) -> nn.Module:
     if not dist.is_initialized():
         return model
     if device.type == "cuda":
+        # Told of 1x1 convolutions, where strides may differ and the memory is the same (pytorch/pytorch#157862).
+        warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        return nn.parallel.DistributedDataParallel(model, device_ids=[device.index])
+        # SyncBatchNorm leaves the same statistics on every rank.
+        return nn.parallel.DistributedDataParallel(model, device_ids=[device.index], broadcast_buffers=False)
     return nn.parallel.DistributedDataParallel(model)
+
+
+def without_sync(model: nn.Module) -> AbstractContextManager[None]:
+    """Backward passes in here leave every rank its own gradients, to be averaged by the first one outside."""
+    return model.no_sync() if isinstance(model, nn.parallel.DistributedDataParallel) else nullcontext()
 
 
 def share_buffers(model: nn.Module) -> None:

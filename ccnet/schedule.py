@@ -1,22 +1,39 @@
 """Learning rate schedules: called with a step, counted from 0, they return the factor of the base learning rates.
 
-Pure functions of the step, so that nothing has to be saved or restored.
+Pure functions of the step, so that nothing has to be saved or restored. All of them rise for `warmup_steps` from
+`warmup_factor` to 1, and raise a ValueError where that does not end within the run's `max_steps`.
 """
 
 import math
+from dataclasses import dataclass
 
 
+@dataclass(frozen=True)
+class Constant:
+    """Linear warm-up, then 1; the learning rate of staged training, whose phases bring their own."""
+
+    max_steps: int
+    warmup_steps: int = 0
+    warmup_factor: float = 0.1
+
+    def __post_init__(self) -> None:
+        _require_warmup(self.warmup_steps, self.max_steps)
+
+    def __call__(self, step: int) -> float:
+        return _warmup(step, self.warmup_steps, self.warmup_factor) if step < self.warmup_steps else 1.0
+
+
+@dataclass(frozen=True)
 class WarmupCosine:
-    """Linear warm-up from `warmup_factor` to 1, then half a cosine, which would reach `final_factor` at `max_steps`."""
+    """Linear warm-up, then half a cosine, which would reach `final_factor` at `max_steps`."""
 
-    def __init__(
-        self, max_steps: int, warmup_steps: int = 0, warmup_factor: float = 0.1, final_factor: float = 0.0
-    ) -> None:
-        _require_warmup(warmup_steps, max_steps)
-        self.max_steps = max_steps
-        self.warmup_steps = warmup_steps
-        self.warmup_factor = warmup_factor
-        self.final_factor = final_factor
+    max_steps: int
+    warmup_steps: int = 0
+    warmup_factor: float = 0.1
+    final_factor: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require_warmup(self.warmup_steps, self.max_steps)
 
     def __call__(self, step: int) -> float:
         if step < self.warmup_steps:
@@ -24,23 +41,18 @@ class WarmupCosine:
         return _cosine(1.0, self.final_factor, (step - self.warmup_steps) / (self.max_steps - self.warmup_steps))
 
 
+@dataclass(frozen=True)
 class Poly:
     """(1 - progress)^power, the schedule of the official CCNet code, with an optional linear warm-up and end value."""
 
-    def __init__(
-        self,
-        max_steps: int,
-        power: float = 0.9,
-        warmup_steps: int = 0,
-        warmup_factor: float = 0.1,
-        final_factor: float = 0.0,
-    ) -> None:
-        _require_warmup(warmup_steps, max_steps)
-        self.max_steps = max_steps
-        self.power = power
-        self.warmup_steps = warmup_steps
-        self.warmup_factor = warmup_factor
-        self.final_factor = final_factor
+    max_steps: int
+    power: float = 0.9
+    warmup_steps: int = 0
+    warmup_factor: float = 0.1
+    final_factor: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require_warmup(self.warmup_steps, self.max_steps)
 
     def __call__(self, step: int) -> float:
         if step < self.warmup_steps:
@@ -49,28 +61,21 @@ class Poly:
         return self.final_factor + (1 - self.final_factor) * float((1 - progress) ** self.power)
 
 
+@dataclass(frozen=True)
 class OneCycle:
     """Half a cosine from `warmup_factor` up to 1, then another down, which would reach `final_factor` at `max_steps`
     (arXiv:1708.07120, in the form of torch's OneCycleLR, whose defaults these factors are; momentum stays as it is).
 
-    Args:
-        max_steps: of the run.
-        warmup_steps: at which step the factor is 1; 0.3 of a run is usual.
-        warmup_factor: at step 0.
-        final_factor: at the end.
-
-    Raises:
-        ValueError: a warm-up that does not end within the run.
+    The factor is 1 at `warmup_steps`; 0.3 of a run is usual.
     """
 
-    def __init__(
-        self, max_steps: int, warmup_steps: int, warmup_factor: float = 0.04, final_factor: float = 4e-6
-    ) -> None:
-        _require_warmup(warmup_steps, max_steps)
-        self.max_steps = max_steps
-        self.warmup_steps = warmup_steps
-        self.warmup_factor = warmup_factor
-        self.final_factor = final_factor
+    max_steps: int
+    warmup_steps: int
+    warmup_factor: float = 0.04
+    final_factor: float = 4e-6
+
+    def __post_init__(self) -> None:
+        _require_warmup(self.warmup_steps, self.max_steps)
 
     def __call__(self, step: int) -> float:
         if step < self.warmup_steps:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from ccnet import build
+from ccnet import build, part_checks
 from ccnet.config import compose_config
 from ccnet.errors import ConfigError
 
@@ -58,10 +58,10 @@ def test_a_checkpoint_may_only_name_models_and_data_sets(
     """Oracle: the refusal, and a canary file that nobody made."""
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match=f"the checkpoint's {name} wants"):
-        build.check_trusted(replace(compose_config(), **{name: part}))
+        part_checks.check_trusted(replace(compose_config(), **{name: part}))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_our_own_configurations_are_trusted() -> None:
     """Oracle: the default run."""
-    build.check_trusted(compose_config())
+    part_checks.check_trusted(compose_config())

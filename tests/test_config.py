@@ -7,16 +7,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from ccnet import build
-from ccnet.config import (
-    compose_config,
-    differing_keys,
-    from_json,
-    from_yaml,
-    override,
-    to_json,
-    to_yaml,
-)
+from ccnet import part_checks
+from ccnet.config import compose_config, differing_keys, from_json, from_yaml, override, to_json, to_yaml
 from ccnet.config_errors import CONFIG_DIR
 from ccnet.errors import ConfigError
 
@@ -27,7 +19,7 @@ EXPERIMENTS = sorted(path.stem for path in (CONFIG_DIR / "experiment").glob("*.y
 def test_every_experiment_composes_and_binds(experiment: str) -> None:
     """Oracle: the signatures of everything a `_target_` names."""
     config = compose_config([f"+experiment={experiment}"])
-    build.check(config)
+    part_checks.check(config)
     assert config.name == experiment
 
 
@@ -45,7 +37,7 @@ def test_an_experiment_is_a_short_diff_that_starts_with_its_command(experiment: 
 def test_every_group_file_binds(path: Path) -> None:
     """Oracle: the signature; the values that a folder of one's own must bring are filled in."""
     own = ["dataset.root=x", "dataset.class_names=[a]", "dataset.palette=[[0,0,0]]"] if path.stem == "folder" else []
-    build.check(compose_config([f"{path.parent.name}={path.stem}", *own]))
+    part_checks.check(compose_config([f"{path.parent.name}={path.stem}", *own]))
 
 
 def test_the_default_run_is_the_streets_experiment() -> None:
@@ -97,7 +89,7 @@ def test_the_other_recipes_differ_as_their_names_say() -> None:
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_any_loss_goes_with_any_experiment(experiment: str, loss: str) -> None:
     """Oracle: the signatures; an experiment must leave nothing of another loss behind."""
-    build.check(compose_config([f"+experiment={experiment}", f"loss={loss}"]))
+    part_checks.check(compose_config([f"+experiment={experiment}", f"loss={loss}"]))
 
 
 def test_debug_shrinks_any_experiment() -> None:
@@ -105,6 +97,15 @@ def test_debug_shrinks_any_experiment() -> None:
     assert compose_config(["+experiment=cityscapes_r2_ohem", "+debug=smoke"]).trainer.max_steps == 2
     with pytest.raises(ConfigError, match="must come after"):
         compose_config(["+debug=smoke", "+experiment=cityscapes_r2_ohem"])
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_overfit_goes_with_any_experiment(experiment: str) -> None:
+    """Oracle: a constant schedule with nothing left of another, one batch, no phases."""
+    config = compose_config([f"+experiment={experiment}", "+debug=overfit"])
+    part_checks.check(config)
+    assert config.schedule["_target_"] == "ccnet.schedule.Constant"
+    assert (config.trainer.overfit_batches, config.phases) == (1, [])
 
 
 def test_interpolations_are_rare() -> None:
@@ -145,7 +146,7 @@ def test_interpolations_are_rare() -> None:
 def test_a_mistake_is_one_line_that_names_it(overrides: list[str], message: str) -> None:
     """Oracle: the message, written out."""
     with pytest.raises(ConfigError) as caught:
-        build.check(compose_config(overrides), overrides)
+        part_checks.check(compose_config(overrides), overrides)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -179,7 +180,7 @@ def test_a_mistake_in_a_file_names_the_file(
     monkeypatch.setattr("ccnet.config_errors.CONFIG_DIR", configs)
     overrides = ["+experiment=typo"]
     with pytest.raises(ConfigError) as caught:
-        build.check(compose_config(overrides), overrides)
+        part_checks.check(compose_config(overrides), overrides)
     assert message in str(caught.value)
 
 
@@ -212,9 +213,9 @@ def test_override_changes_values_and_groups() -> None:
 
 def test_differing_keys_names_old_and_new() -> None:
     """Oracle: the one line that differs."""
-    assert differing_keys(compose_config(), compose_config(["optimizer.lr=0.5"])) == [
-        f"optimizer.lr: {compose_config().optimizer['lr']} -> 0.5"
-    ]
+    assert differing_keys(compose_config(), compose_config(["optimizer.lr=0.5"])) == {
+        "optimizer.lr": f"{compose_config().optimizer['lr']} -> 0.5"
+    }
 
 
 def test_every_group_file_is_reachable() -> None:

@@ -6,11 +6,13 @@ import pytest
 import torch
 from torch import nn
 
+from ccnet.errors import ConfigError
 from ccnet.models.backbones.mobilenet_v3 import MobileNetV3
 from ccnet.models.heads.fcn import FCNHead
 from ccnet.models.heads.rcca import RCCAHead
 from ccnet.models.segmentor import Preprocess, Segmentor
-from ccnet.optim import adamw, parameter_groups, sgd
+from ccnet.optim import adamw, parameter_groups, scaled_lr, sgd
+from ccnet.schema import LearningRateScaling
 
 Settings = dict[str, tuple[float, float]]
 
@@ -81,3 +83,42 @@ def test_steps_are_those_of_torch(
             (module(torch.ones(2, 4)).square().sum() * (step + 1)).backward()
             optimizer.step()
     torch.testing.assert_close(ours.weight, theirs.weight, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), -1.0])
+@pytest.mark.parametrize(
+    ("make", "key"),
+    [(make, key) for make in (sgd, adamw) for key in ("lr", "weight_decay", "head_lr_factor")] + [(sgd, "momentum")],
+)
+def test_values_that_make_no_number(make: Callable[..., torch.optim.Optimizer], key: str, value: float) -> None:
+    """Oracle: the documented error, which names the key; 0 is taken."""
+    model = nn.Linear(2, 2)
+    with pytest.raises(ConfigError, match=rf"optimizer.{key} must be 0 or a positive finite number, got {value}"):
+        make(model, **{"lr": 0.1, key: value})
+    make(model, **{"lr": 0.1, key: 0.0})
+
+
+@pytest.mark.parametrize(
+    ("rule", "batch_size", "expected"),
+    [
+        ("none", 32, 0.01),
+        ("linear", 32, 0.04),
+        ("linear", 4, 0.005),
+        ("sqrt", 32, 0.02),
+        ("sqrt", 2, 0.005),
+        ("linear", 8, 0.01),
+        ("sqrt", 8, 0.01),
+    ],
+)
+def test_learning_rate_follows_the_batch(rule: str, batch_size: int, expected: float) -> None:
+    """Oracle: the rules by hand for a rate found with batches of 8; the batch of 8 itself changes nothing."""
+    assert scaled_lr(0.01, batch_size, 8, rule) == pytest.approx(expected, rel=1e-15)
+    assert scaled_lr(0.01, batch_size, 8, LearningRateScaling(rule)) == scaled_lr(0.01, batch_size, 8, rule)
+
+
+@pytest.mark.parametrize("rule", LearningRateScaling)
+def test_every_rule_of_the_configuration_is_known(rule: LearningRateScaling) -> None:
+    """Oracle: batches of the same size; and a size that is none is refused by any rule."""
+    assert scaled_lr(0.3, 5, 5, rule) == 0.3
+    with pytest.raises(ConfigError, match="lr_batch_size must be at least 1, got 0"):
+        scaled_lr(0.3, 5, 0, rule)

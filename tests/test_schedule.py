@@ -8,9 +8,12 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, OneCycleLR, PolynomialLR
 
-from ccnet.schedule import OneCycle, Poly, WarmupCosine
+from ccnet.schedule import Constant, OneCycle, Poly, WarmupCosine
 
 BOTH = (WarmupCosine, Poly)
+LINEAR = (*BOTH, Constant)
+
+Schedule = Constant | WarmupCosine | Poly | OneCycle
 
 
 def torch_factors(scheduler: type[LRScheduler], steps: int, **options: Any) -> list[float]:
@@ -24,7 +27,7 @@ def torch_factors(scheduler: type[LRScheduler], steps: int, **options: Any) -> l
     return factors
 
 
-def factors(schedule: WarmupCosine | Poly | OneCycle, steps: range) -> list[float]:
+def factors(schedule: Schedule, steps: range) -> list[float]:
     return [schedule(step) for step in steps]
 
 
@@ -54,10 +57,10 @@ def test_poly_to_an_end_value() -> None:
     )
 
 
-@pytest.mark.parametrize("make", BOTH)
+@pytest.mark.parametrize("make", LINEAR)
 @pytest.mark.parametrize("warmup_factor", [0.1, 0.001])
-def test_warmup(make: type[WarmupCosine | Poly], warmup_factor: float) -> None:
-    """Oracle: torch's LinearLR; begins at the given factor, rises, and is 1 when the decay begins."""
+def test_warmup(make: type[WarmupCosine | Poly | Constant], warmup_factor: float) -> None:
+    """Oracle: torch's LinearLR; begins at the given factor, rises, and is 1 at its end."""
     schedule = make(40, warmup_steps=6, warmup_factor=warmup_factor)
     ours = factors(schedule, range(7))
     assert ours == pytest.approx(torch_factors(LinearLR, 7, start_factor=warmup_factor, total_iters=6))
@@ -95,9 +98,15 @@ def test_one_cycle_goes_up_and_down_again() -> None:
     assert OneCycle(40, 0)(0) == 1
 
 
-@pytest.mark.parametrize("make", [*BOTH, OneCycle])
+@pytest.mark.parametrize("warmup", [0, 6])
+def test_constant(warmup: int) -> None:
+    """Oracle: exactly 1 from the end of the warm-up on, at every step."""
+    assert set(factors(Constant(40, warmup), range(warmup, 41))) == {1.0}
+
+
+@pytest.mark.parametrize("make", [*LINEAR, OneCycle])
 @pytest.mark.parametrize("warmup", [10, 11, -1])
-def test_warmup_beyond_the_run(make: type[WarmupCosine | Poly | OneCycle], warmup: int) -> None:
+def test_warmup_beyond_the_run(make: type[Schedule], warmup: int) -> None:
     """Oracle: the documented ValueError with the range that is allowed."""
     with pytest.raises(ValueError, match=rf"warmup_steps must lie in 0\.\.9 .* got {warmup}"):
         make(10, warmup_steps=warmup)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from ccnet import build, checkpoint, session
+from ccnet import build, checkpoint, sealed_folder, session
 from ccnet.config import compose_config
 from ccnet.data.class_pixels import class_pixels
 from ccnet.errors import CheckpointError
@@ -63,10 +63,52 @@ def test_class_pixels_of_a_checkpoint_are_not_trusted(pixels: object, tmp_path: 
     """Oracle: the refusal, which names the checkpoint; whole numbers, one per class, are taken."""
     found = checkpoint.Checkpoint(tmp_path, {"class_pixels": pixels}, {}, {})
     with pytest.raises(CheckpointError, match="class_pixels must be 3 numbers of pixels"):
-        session.stored_class_pixels(found, 3)
-    assert session.stored_class_pixels(checkpoint.Checkpoint(tmp_path, {"class_pixels": [1, 0, 3]}, {}, {}), 3) == [
+        found.class_pixels(3)
+    assert checkpoint.Checkpoint(tmp_path, {"class_pixels": [1, 0, 3]}, {}, {}).class_pixels(3) == [
         1,
         0,
         3,
     ]
-    assert session.stored_class_pixels(checkpoint.Checkpoint(tmp_path, {}, {}, {}), 3) is None
+    assert checkpoint.Checkpoint(tmp_path, {}, {}, {}).class_pixels(3) is None
+
+
+def test_a_longer_run_is_reported_anew(tiny_overrides: list[str]) -> None:
+    """Oracle: the report's step, though the process was killed before it could write the second one."""
+    words = [*tiny_overrides, "trainer.max_steps=2"]
+    folder = session.train(compose_config(words), words)
+    stale = (folder / "report" / "metrics.json").read_bytes()
+    longer = [*tiny_overrides, "trainer.max_steps=4"]
+    session.train(compose_config(longer), longer)
+    (folder / "report" / "metrics.json").write_bytes(stale)
+    session.train(compose_config(longer), longer)
+    assert json.loads((folder / "report" / "metrics.json").read_text())["step"] == 4
+
+
+def test_ranks_that_see_different_checkpoints_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: the refusal, where another rank stands at step 0; alone, any step is agreed."""
+    found = checkpoint.Checkpoint(tmp_path, {"step": 4, "score": None}, {}, {})
+    assert session._agreed_start(found, tmp_path) == 4
+    monkeypatch.setattr(session.distributed, "largest_over_ranks", lambda number: max(number, 0))
+    with pytest.raises(CheckpointError, match="runs_dir must be one folder for all"):
+        session._agreed_start(found, tmp_path)
+
+
+def test_another_number_of_ranks_is_told(tiny_overrides: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    """Oracle: the warning."""
+    words = [*tiny_overrides, "trainer.max_steps=2"]
+    folder = session.train(compose_config(words), words)
+    path = folder / "checkpoints" / "step_0000002"
+    meta = json.loads((path / "meta.json").read_text())
+    files = {name: (path / name).read_bytes() for name in ("model.safetensors", "optimizer.safetensors")}
+    sealed_folder.write(path, {**files, "meta.json": json.dumps({**meta, "ranks": 2}).encode()})
+    longer = [*tiny_overrides, "trainer.max_steps=3"]
+    session.train(compose_config(longer), longer)
+    assert "trained by 2 ranks and goes on with 1" in caplog.text
+
+
+def test_latest_is_no_source(tiny_overrides: list[str]) -> None:
+    """Oracle: the refusal; once this run is the latest, the same command would start from itself."""
+    config = compose_config(tiny_overrides)
+    words = [*tiny_overrides, f"init_from={config.runs_dir}/latest"]
+    with pytest.raises(CheckpointError, match="name the run itself"):
+        session.train(compose_config(words), words)

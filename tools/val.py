@@ -28,6 +28,7 @@ def main() -> None:
     loaded.require_classes_of(dataset)
     evaluate = build.build_evaluator(loaded.config, dataset, device, track=track)
     scores = evaluate(loaded.model)
+    assert scores is not None  # nothing asks this evaluation to stop
     if distributed.is_main():
         folder = (
             Path(arguments.output) if arguments.output else run.report_folder(path, split, loaded.config, overrides)

@@ -1,6 +1,7 @@
 """A model against a labelled data set."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import repeat
 from typing import Any, Protocol
@@ -10,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ccnet.evaluation.metrics import ConfusionMatrix, Scores
+from ccnet.evaluation.metrics import ConfusionMatrix, CrossEntropy, Scores
 
 
 class Batch(Protocol):
@@ -45,6 +46,7 @@ class Evaluator:
             batches' `region`; pixels of other values lie in none.
         num_pictures: how many samples to keep.
         track: wraps the batches, to show progress.
+        should_stop: asked before each batch whether to leave the evaluation; enough if one rank is told so.
     """
 
     batches: Callable[[], Iterable[Batch]]
@@ -55,40 +57,78 @@ class Evaluator:
     region_names: Sequence[str] = ()
     num_pictures: int = 4
     track: Callable[[Iterable[Batch]], Iterable[Batch]] = lambda batches: batches
+    should_stop: Callable[[], bool] = lambda: False
     pictures: list[Picture] = field(default_factory=list, init=False)
     scores: Scores | None = field(default=None, init=False)
 
-    def __call__(self, model: nn.Module) -> Scores:
-        """Scores over the whole data set; the model's mode is as before afterwards."""
-        matrix = ConfusionMatrix(len(self.class_names))
-        regions = {name: ConfusionMatrix(len(self.class_names)) for name in self.region_names}
-        self.pictures = []
-        was_training = model.training
-        model.eval()
-        try:
+    def __call__(self, model: nn.Module) -> Scores | None:
+        """Scores over the whole data set; every module's mode is as before afterwards.
+
+        Returns:
+            None where `should_stop` said so on any rank; scores and pictures then are those of the last evaluation.
+        """
+        counts = _Counts(len(self.class_names), self.region_names, self.device)
+        pictures: list[Picture] = []
+        stopped = False
+        with _evaluation_mode(model):
             for batch in self.track(self.batches()):
-                prediction = self.inference(model, batch["image"].to(self.device)).argmax(dim=1)
-                mask = batch["mask"].to(self.device)
-                matrix.update(prediction, mask)
-                for index, region in enumerate(regions.values()):
-                    inside = batch["region"].to(self.device) == index
-                    region.update(prediction[inside], mask[inside])
-                self._keep(batch, prediction)
-        finally:
-            model.train(was_training)
-        by_region = {name: self._total(region) for name, region in regions.items()}
-        scores = self.scores = Scores(self._total(matrix), self.class_names, by_region)
-        return scores
+                stopped = self.should_stop()
+                if stopped:
+                    break
+                probabilities = self.inference(model, batch["image"].to(self.device))
+                prediction = probabilities.argmax(dim=1)
+                counts.update(batch, probabilities, prediction)
+                pictures += self._pictures(batch, prediction, self.num_pictures - len(pictures))
+        if self.sum_over_ranks(torch.tensor(int(stopped), device=self.device)) > 0:
+            return None
+        self.scores, self.pictures = counts.scores(self.class_names, self.sum_over_ranks), pictures
+        return self.scores
 
-    def _total(self, matrix: ConfusionMatrix) -> Tensor:
-        return self.sum_over_ranks(matrix.counts.to(self.device)).cpu()
-
-    def _keep(self, batch: Batch, prediction: Tensor) -> None:
-        room = self.num_pictures - len(self.pictures)
+    def _pictures(self, batch: Batch, prediction: Tensor, room: int) -> list[Picture]:
         if room <= 0:
-            return
+            return []
         images = batch["image"].permute(0, 2, 3, 1).numpy()
         predictions = prediction.to("cpu", torch.uint8).numpy()
         regions = batch["region"].numpy() if self.region_names else repeat(None)
         kept = zip(batch["name"][:room], images, batch["mask"].numpy(), predictions, regions, strict=False)
-        self.pictures += [Picture(*parts) for parts in kept]
+        return [Picture(*parts) for parts in kept]
+
+
+class _Counts:
+    """What an evaluation adds up on this rank."""
+
+    def __init__(self, num_classes: int, region_names: Sequence[str], device: torch.device) -> None:
+        self.device = device
+        self.whole = ConfusionMatrix(num_classes)
+        self.regions = {name: ConfusionMatrix(num_classes) for name in region_names}
+        self.cross_entropy = CrossEntropy(device)
+
+    def update(self, batch: Batch, probabilities: Tensor, prediction: Tensor) -> None:
+        mask = batch["mask"].to(self.device)
+        self.whole.update(prediction, mask)
+        self.cross_entropy.update(probabilities, mask)
+        for index, region in enumerate(self.regions.values()):
+            inside = batch["region"].to(self.device) == index
+            region.update(prediction[inside], mask[inside])
+
+    def scores(self, class_names: Sequence[str], sum_over_ranks: Callable[[Tensor], Tensor]) -> Scores:
+        """Of all ranks, each of which calls this."""
+
+        def total(matrix: ConfusionMatrix) -> Tensor:
+            return sum_over_ranks(matrix.counts.to(self.device)).cpu()
+
+        regions = {name: total(region) for name, region in self.regions.items()}
+        confusion, loss = total(self.whole), sum_over_ranks(self.cross_entropy.total).cpu()
+        return Scores(confusion, class_names, regions, float(loss / confusion.sum()))
+
+
+@contextmanager
+def _evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Puts each module's own mode back: frozen norms stay in evaluation mode while the rest trains."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode

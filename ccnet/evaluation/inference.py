@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ccnet.out_of_memory import inference_memory_errors
+
 
 class Outputs(Protocol):
     """What a segmentor returns."""
@@ -109,8 +111,13 @@ class Inference:
 
     @torch.inference_mode()
     def __call__(self, model: nn.Module, image: Tensor) -> Tensor:
-        """(B, 3, H, W) RGB 0..255 -> probabilities (B, C, H, W), float32; the model must be in eval mode."""
-        return self.predict(model, image)
+        """(B, 3, H, W) RGB 0..255 -> probabilities (B, C, H, W), float32; the model must be in eval mode.
+
+        Raises:
+            OutOfMemoryError: with what takes less.
+        """
+        with inference_memory_errors():
+            return self.predict(model, image)
 
 
 def _resize(maps: Tensor, size: Sequence[int], align_corners: bool) -> Tensor:

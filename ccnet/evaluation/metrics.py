@@ -33,6 +33,29 @@ class ConfusionMatrix:
         self.counts = self.counts.to(cells.device) + cells.view(self.num_classes, self.num_classes)
 
 
+class CrossEntropy:
+    """Adds up -log p(true class) over the valid pixels, in float64.
+
+    Args:
+        device: where the sum is; on MPS, which has no float64, it is on the CPU.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = torch.device("cpu") if device.type == "mps" else device
+        self.total = torch.zeros((), dtype=torch.float64, device=self.device)
+
+    def update(self, probabilities: Tensor, mask: Tensor) -> None:
+        """Adds the pixels of probabilities (B, C, H, W) whose mask (B, H, W) is not 255.
+
+        A probability that is 0 in float32 counts as the smallest normal number: -log p is 87.3 at most.
+        """
+        valid = mask != IGNORE_INDEX
+        true = mask.where(valid, 0).long()
+        probability = probabilities.gather(1, true[:, None]).squeeze(1)[valid].float()
+        losses = -probability.clamp_min(torch.finfo(torch.float32).tiny).log()
+        self.total += losses.to(self.device).sum(dtype=torch.float64)
+
+
 @dataclass(frozen=True)
 class Scores:
     """Scores of a confusion matrix (rows: truth, columns: prediction).
@@ -43,11 +66,13 @@ class Scores:
         confusion: of all valid pixels.
         class_names: one per class.
         regions: confusion matrix of each region that the data set names; regions need not cover all pixels.
+        loss: mean of -log p(true class) over the valid pixels, in nats; NaN where unknown.
     """
 
     confusion: Tensor
     class_names: Sequence[str]
     regions: Mapping[str, Tensor] = field(default_factory=dict)
+    loss: float = math.nan
 
     @property
     def iou(self) -> Tensor:
@@ -80,8 +105,9 @@ class Scores:
         return {name: _pixel_accuracy(confusion) for name, confusion in self.regions.items()}
 
     def as_dict(self) -> dict[str, float]:
-        """The means, each class as `IoU/CLASS` and each region as `aAcc/REGION`, in 0..1, as far as defined."""
-        means = {"mIoU": self.mean_iou, "mAcc": self.mean_accuracy, "aAcc": self.pixel_accuracy}
+        """The means, in 0..1 but for the loss, each class as `IoU/CLASS` and each region as `aAcc/REGION`, as far as
+        defined."""
+        means = {"mIoU": self.mean_iou, "mAcc": self.mean_accuracy, "aAcc": self.pixel_accuracy, "loss": self.loss}
         classes = {f"IoU/{name}": iou for name, iou in zip(self.class_names, self.iou.tolist(), strict=True)}
         regions = {f"aAcc/{name}": accuracy for name, accuracy in self.region_accuracy.items()}
         return {name: value for name, value in (means | classes | regions).items() if not math.isnan(value)}
@@ -95,6 +121,12 @@ class Scores:
     def _counts(self) -> tuple[Tensor, Tensor, Tensor]:
         counts = self.confusion.double()
         return counts.diagonal(), counts.sum(dim=1), counts.sum(dim=0)
+
+
+def score_names(class_names: Sequence[str], region_names: Sequence[str] = ()) -> list[str]:
+    """What `Scores.as_dict` calls its values, where all are defined."""
+    blank = torch.ones(len(class_names), len(class_names))
+    return list(Scores(blank, class_names, dict.fromkeys(region_names, blank), loss=0.0).as_dict())
 
 
 def _pixel_accuracy(confusion: Tensor) -> float:

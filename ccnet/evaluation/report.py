@@ -53,6 +53,7 @@ def scores_dict(scores: Scores) -> dict[str, Any]:
         "mIoU": _or_null(scores.mean_iou),
         "mAcc": _or_null(scores.mean_accuracy),
         "aAcc": _or_null(scores.pixel_accuracy),
+        "loss": _or_null(scores.loss),
         "classes": {name: {"IoU": _or_null(iou), "accuracy": _or_null(acc)} for name, iou, acc in per_class},
         **({"regions": regions} if regions else {}),
     }
@@ -67,13 +68,16 @@ def write_report(folder: Path, scores: Scores, about: Mapping[str, Any]) -> None
         about: plain values that say what was evaluated, and how.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "metrics.json").write_text(json.dumps({**scores_dict(scores), **about}, indent=1), encoding="utf-8")
     with (folder / "confusion_matrix.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["true \\ predicted", *scores.class_names])
         for name, row in zip(scores.class_names, scores.confusion.tolist(), strict=True):
             writer.writerow([name, *row])
     confusion_figure(scores.confusion.numpy(), scores.class_names).save(folder / "confusion_matrix.png")
+    # Last and in one piece: where it is, all is there.
+    aside = folder / ".metrics.json.part"
+    aside.write_text(json.dumps({**scores_dict(scores), **about}, indent=1), encoding="utf-8")
+    aside.replace(folder / "metrics.json")
 
 
 def track(batches: Iterable[Any]) -> Iterable[Any]:
@@ -83,11 +87,23 @@ def track(batches: Iterable[Any]) -> Iterable[Any]:
 
 
 def finish(
-    folder: Path, scores: Scores, pictures: Sequence[Picture], palette: Palette, report: Report | None = None
+    folder: Path,
+    scores: Scores,
+    pictures: Sequence[Picture],
+    palette: Palette,
+    about: Mapping[str, Any],
+    report: Report | None = None,
 ) -> None:
-    """The end of a training run: report and pictures of its last evaluation; then its own `report`, or the table."""
-    write_report(folder / "report", scores, {})
+    """The end of a training run: report and pictures of its last evaluation; then its own `report`, or the table.
+
+    Args:
+        folder: of the run.
+        scores, pictures, palette: what to report.
+        about: plain values that tell this end of the run from another.
+        report: of the run's own kind.
+    """
     write_pictures(folder / "report" / "pictures", pictures, palette)
+    write_report(folder / "report", scores, about)
     if report is not None:
         report(folder, pictures)
         return
@@ -95,9 +111,13 @@ def finish(
     print_scores(scores)
 
 
-def is_reported(folder: Path) -> bool:
-    """Whether `finish` was reached."""
-    return (folder / "report" / "metrics.json").is_file()
+def is_reported(folder: Path, about: Mapping[str, Any]) -> bool:
+    """Whether `finish` was reached with these values; a longer run has to reach it anew."""
+    try:
+        metrics = json.loads((folder / "report" / "metrics.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(metrics, dict) and {name: metrics.get(name) for name in about} == dict(about)
 
 
 def print_finished(folder: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ccnet import build
+from ccnet import build, part_checks
 from ccnet.config import compose_config
 from ccnet.config_errors import CONFIG_DIR
 
@@ -34,12 +34,12 @@ def test_a_backbone_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.syspath_prepend(str(tmp_path))
     try:
         config = compose_config(["backbone=own", "head=rcca", "head.channels=16"])
-        build.check(config)
+        part_checks.check(config)
         model = build.build_model(config, num_classes=3, pretrained=True)
         assert model.eval()(torch.zeros(1, 3, 64, 80, dtype=torch.uint8)).logits.shape == (1, 3, 8, 10)
         with pytest.raises(
             build.ConfigError, match=r"backbone.width=wide .*own.yaml|backbone.width=wide \(command line\)"
         ):
-            build.check(compose_config(["backbone=own", "backbone.width=wide"]), ["backbone.width=wide"])
+            part_checks.check(compose_config(["backbone=own", "backbone.width=wide"]), ["backbone.width=wide"])
     finally:
         sys.modules.pop("own_backbone", None)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ccnet.evaluation.evaluator import Evaluator
-from ccnet.evaluation.metrics import ConfusionMatrix
+from ccnet.evaluation.metrics import ConfusionMatrix, Scores
 
 CPU = torch.device("cpu")
 SIZES = (2, 2, 1)
@@ -42,6 +42,12 @@ def evaluator(**options: Any) -> Evaluator:
     return Evaluator(**{"batches": batches, "inference": inference, "class_names": "abc", "device": CPU, **options})
 
 
+def scored(evaluate: Evaluator, model: nn.Module | None = None) -> Scores:
+    scores = evaluate(model or nn.Identity())
+    assert scores is not None
+    return scores
+
+
 def direct() -> Tensor:
     matrix = ConfusionMatrix(3)
     for batch in batches():
@@ -53,24 +59,28 @@ def test_scores_are_those_of_the_direct_confusion() -> None:
     """Oracle: a confusion matrix of the same predictions; a second call starts from zero."""
     evaluate = evaluator()
     for _ in range(2):
-        scores = evaluate(nn.Identity())
+        scores = scored(evaluate)
         assert torch.equal(scores.confusion, direct())
     assert evaluate.scores is scores
     assert list(scores.class_names) == ["a", "b", "c"]
 
 
 def test_counts_are_summed_over_ranks_once() -> None:
-    """Oracle: what the handed function returns, called once with the whole matrix."""
+    """Oracle: what the handed function returns, called with the whole matrix and with the sum of the losses; before
+    both, the ranks agree that nobody stopped."""
     given = []
 
     def twice(counts: Tensor) -> Tensor:
         given.append(counts.clone())
         return counts * 2
 
-    scores = evaluator(sum_over_ranks=twice)(nn.Identity())
-    assert len(given) == 1
-    assert torch.equal(given[0], direct())
+    scores = scored(evaluator(sum_over_ranks=twice))
+    stopped, matrix, losses = given
+    assert (stopped.item(), stopped.dtype) == (0, torch.int64)
+    assert torch.equal(matrix, direct())
     assert torch.equal(scores.confusion, 2 * direct())
+    assert losses.dtype == torch.float64
+    assert scores.loss == pytest.approx(losses.item() / direct().sum().item())
 
 
 def with_regions() -> list[dict[str, Any]]:
@@ -84,7 +94,7 @@ def with_regions() -> list[dict[str, Any]]:
 
 def test_each_region_is_counted_by_itself() -> None:
     """Oracle: a confusion matrix over the same predictions, the masks of other pixels set to 255; the whole stays."""
-    scores = evaluator(batches=with_regions, region_names=["near", "far"])(nn.Identity())
+    scores = scored(evaluator(batches=with_regions, region_names=["near", "far"]))
     assert torch.equal(scores.confusion, direct())
     assert list(scores.regions) == ["near", "far"]
     for index, counts in enumerate(scores.regions.values()):
@@ -95,24 +105,24 @@ def test_each_region_is_counted_by_itself() -> None:
 
 
 def test_regions_are_summed_over_ranks_too() -> None:
-    """Oracle: without ranks; the order of the sums must be the same on every rank: the whole last."""
-    alone = evaluator(batches=with_regions, region_names=["near", "far"])(nn.Identity())
+    """Oracle: without ranks; the order of the sums must be the same on every rank: the whole and its loss last."""
+    alone = scored(evaluator(batches=with_regions, region_names=["near", "far"]))
     given = []
 
     def twice(counts: Tensor) -> Tensor:
         given.append(counts.clone())
         return counts * 2
 
-    both = evaluator(batches=with_regions, region_names=["near", "far"], sum_over_ranks=twice)(nn.Identity())
+    both = scored(evaluator(batches=with_regions, region_names=["near", "far"], sum_over_ranks=twice))
     assert all(torch.equal(both.regions[name], 2 * counts) for name, counts in alone.regions.items())
     assert torch.equal(both.confusion, 2 * alone.confusion)
-    assert len(given) == 3
+    assert [counts.numel() for counts in given] == [1, 9, 9, 9, 1]
 
 
 def test_regions_without_names_are_not_scored() -> None:
     """Oracle: no region, in the scores or in the pictures."""
     evaluate = evaluator(batches=with_regions)
-    assert evaluate(nn.Identity()).regions == {}
+    assert scored(evaluate).regions == {}
     assert all(picture.region is None for picture in evaluate.pictures)
 
 
@@ -131,16 +141,76 @@ def test_batches_run_through_track() -> None:
     def first_only(given: Iterable[Any]) -> Iterable[Any]:
         return list(given)[:1]
 
-    scores = evaluator(track=first_only)(nn.Identity())
+    scores = scored(evaluator(track=first_only))
     assert scores.confusion.sum() == (batches()[0]["mask"] != 255).sum()
 
 
+def test_the_loss_is_that_of_the_probabilities() -> None:
+    """Oracle: torch's cross entropy of the logits of a convolution over all valid pixels at once."""
+    model = nn.Conv2d(3, 3, 3, padding=1)
+    logits = [model(batch["image"] / 255.0) for batch in batches()]
+    masks = torch.cat([batch["mask"] for batch in batches()]).long()
+    expected = F.cross_entropy(torch.cat(logits), masks, ignore_index=255)
+
+    def softmax(model: nn.Module, image: Tensor) -> Tensor:
+        with torch.inference_mode():
+            return model(image / 255.0).softmax(dim=1)
+
+    scores = scored(evaluator(inference=softmax), model)
+    assert scores.loss == pytest.approx(expected.item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("asked", range(1, 5))
+def test_an_evaluation_stops_before_the_next_batch(asked: int) -> None:
+    """Oracle: by hand: the number of batches seen; scores and pictures are those of the evaluation before; a stop that
+    comes after the last batch is too late."""
+    seen, calls = [], []
+
+    def stop() -> bool:
+        calls.append(1)
+        return len(calls) >= asked
+
+    def counting(model: nn.Module, image: Tensor) -> Tensor:
+        seen.append(len(image))
+        return inference(model, image)
+
+    evaluate = evaluator()
+    before, pictures = scored(evaluate), evaluate.pictures
+    evaluate.should_stop, evaluate.inference = stop, counting
+    model = nn.Sequential(nn.Dropout())
+    scores = evaluate(model)
+    assert seen == [2, 2, 1][: asked - 1]
+    assert model[0].training
+    if asked <= 3:
+        assert scores is None
+        assert evaluate.scores is before
+        assert evaluate.pictures is pictures
+    else:
+        assert scores is not None
+
+
+def test_one_rank_stops_all() -> None:
+    """Oracle: None on a rank that saw all its batches, after the one meeting that the other rank comes to as well."""
+    meetings = []
+
+    def with_a_stopped_rank(counts: Tensor) -> Tensor:
+        meetings.append(counts)
+        return counts + 1
+
+    evaluate = evaluator(sum_over_ranks=with_a_stopped_rank)
+    assert evaluate(nn.Identity()) is None
+    assert len(meetings) == 1
+    assert evaluate.scores is None
+
+
 @pytest.mark.parametrize("training", [True, False])
-def test_mode_is_restored(training: bool) -> None:
-    """Oracle: the mode before."""
-    model = nn.Sequential(nn.Dropout()).train(training)
+def test_every_modules_own_mode_is_restored(training: bool) -> None:
+    """Oracle: the modes before; a frozen norm evaluates while the rest trains."""
+    model = nn.Sequential(nn.Sequential(nn.BatchNorm2d(3), nn.Dropout()), nn.Dropout()).train(training)
+    model[0][0].eval()
+    before = [module.training for module in model.modules()]
     evaluator()(model)
-    assert (model.training, model[0].training) == (training, training)
+    assert [module.training for module in model.modules()] == before
 
 
 def test_mode_is_restored_after_an_exception() -> None:

@@ -1,14 +1,18 @@
 """Scores against a loop, torchmetrics and numbers worked out by hand."""
 
 import math
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 from torchmetrics.classification import MulticlassConfusionMatrix, MulticlassJaccardIndex
 
-from ccnet.evaluation.metrics import ConfusionMatrix, Scores
+from ccnet.evaluation.inference import Inference
+from ccnet.evaluation.metrics import ConfusionMatrix, CrossEntropy, Scores
 
 
 def batches(num_classes: int = 5, count: int = 3) -> list[tuple[Tensor, Tensor]]:
@@ -102,6 +106,7 @@ def test_as_dict_by_hand() -> None:
     """Oracle: the same numbers under their names; no entry for the class without score."""
     expected = {"mIoU": 7 / 18, "mAcc": 0.75, "aAcc": 4 / 6, "IoU/a": 0.5, "IoU/b": 2 / 3, "IoU/c": 0.0}
     assert by_hand().as_dict() == pytest.approx(expected)
+    assert replace(by_hand(), loss=0.125).as_dict() == pytest.approx({**expected, "loss": 0.125})
 
 
 def test_regions_by_hand() -> None:
@@ -124,3 +129,64 @@ def test_nothing_counted() -> None:
     """Oracle: no score, rather than 0 or 1."""
     scores = Scores(torch.zeros(2, 2, dtype=torch.int64), ["a", "b"])
     assert all(math.isnan(score) for score in (scores.mean_iou, scores.mean_accuracy, scores.pixel_accuracy))
+
+
+class Quarter(nn.Module):
+    """A segmentor whose logits come at a quarter of the resolution."""
+
+    align_corners = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 5, 4, stride=4)
+
+    def forward(self, image: Tensor) -> SimpleNamespace:
+        return SimpleNamespace(logits=self.conv(image / 255.0))
+
+
+def test_cross_entropy_of_whole_images_is_that_of_torch() -> None:
+    """Oracle: F.cross_entropy of the upsampled logits over the pixels of all images, which differ in size and in the
+    number of valid pixels; the sum is kept in float64."""
+    model, entropy = Quarter().eval(), CrossEntropy(torch.device("cpu"))
+    logits, labels = [], []
+    for number, (height, width) in enumerate([(16, 24), (20, 12), (8, 8)]):
+        image = torch.randint(0, 256, (2, 3, height, width), dtype=torch.uint8)
+        mask = torch.randint(0, 5, (2, height, width), dtype=torch.uint8)
+        mask[torch.rand(mask.shape) < 0.3 * number] = 255
+        entropy.update(Inference()(model, image), mask)
+        upsampled = F.interpolate(model(image).logits, (height, width), mode="bilinear", align_corners=True)
+        logits.append(upsampled.movedim(1, -1).flatten(0, 2))
+        labels.append(mask.flatten())
+    expected = F.cross_entropy(torch.cat(logits).double(), torch.cat(labels).long(), ignore_index=255)
+    count = (torch.cat(labels) != 255).sum()
+    assert entropy.total.dtype == torch.float64
+    assert entropy.total.item() / count.item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_cross_entropy_is_finite_where_a_class_was_excluded() -> None:
+    """Oracle: -log of the smallest normal float32; the ignored pixel, where 255 is no class, does not count."""
+    entropy = CrossEntropy(torch.device("cpu"))
+    probabilities = torch.tensor([[0.0, 1.0, 0.25], [1.0, 0.0, 0.75]])[None, :, None]
+    entropy.update(probabilities, torch.tensor([[[0, 0, 255]]], dtype=torch.uint8))
+    assert entropy.total.item() == pytest.approx(126 * math.log(2))
+
+
+def test_cross_entropy_of_many_pixels_does_not_drown() -> None:
+    """Oracle: one addend that float32 would lose beside 2^25."""
+    entropy = CrossEntropy(torch.device("cpu"))
+    entropy.total += 2**25
+    entropy.update(torch.full((1, 1, 1, 1), 0.75), torch.zeros(1, 1, 1, dtype=torch.uint8))
+    assert entropy.total.item() - 2**25 == pytest.approx(-math.log(0.75), rel=1e-6)
+
+
+def test_cross_entropy_of_a_model_gone_bad_is_no_number() -> None:
+    """Oracle: NaN, which no row holds, rather than a score."""
+    entropy = CrossEntropy(torch.device("cpu"))
+    entropy.update(torch.full((1, 2, 1, 1), math.nan), torch.zeros(1, 1, 1, dtype=torch.uint8))
+    assert math.isnan(entropy.total)
+    assert "loss" not in replace(by_hand(), loss=float(entropy.total)).as_dict()
+
+
+def test_cross_entropy_needs_no_float64_of_mps() -> None:
+    """Oracle: the device of the sum."""
+    assert CrossEntropy(torch.device("mps")).total.device.type == "cpu"

@@ -89,9 +89,12 @@ def test_panel_shows_image_truth_and_prediction() -> None:
 
 def test_finish_and_what_is_said_about_a_finished_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Oracle: the files of the report, a picture per sample without folders in its name, and the score again."""
-    report.finish(tmp_path, SCORES, [picture("city/one"), picture("two")], PALETTE)
+    report.finish(tmp_path, SCORES, [picture("city/one"), picture("two")], PALETTE, {"step": 4})
     assert {path.name for path in (tmp_path / "report/pictures").iterdir()} == {"city_one.png", "two.png"}
     assert json.loads((tmp_path / "report/metrics.json").read_text())["aAcc"] == pytest.approx(5 / 6)
+    assert report.is_reported(tmp_path, {"step": 4})
+    assert not report.is_reported(tmp_path, {"step": 8})  # the run has gone on since
+    assert not report.is_reported(tmp_path / "elsewhere", {"step": 4})
     assert capsys.readouterr().out.strip().endswith("mIoU 70.8  mAcc 87.5  aAcc 83.3")
     report.print_finished(tmp_path)
     assert f"{tmp_path} is finished: mIoU 70.8" in capsys.readouterr().out
@@ -116,7 +119,7 @@ def test_a_report_of_ones_own_replaces_the_table(tmp_path: Path, capsys: pytest.
         assert (folder / "report/metrics.json").is_file()
         print(folder, len(pictures))
 
-    report.finish(tmp_path, SCORES, [picture()], PALETTE, own)
+    report.finish(tmp_path, SCORES, [picture()], PALETTE, {}, own)
     assert capsys.readouterr().out == f"{tmp_path} 1\n"
 
 

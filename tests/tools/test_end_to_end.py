@@ -140,6 +140,7 @@ def test_nothing_but_the_run_is_written(workplace: Path) -> None:
     """Hydra writes no folders of its own. Oracle: the list."""
     assert {path.name for path in workplace.iterdir()} <= {"data", "runs", "augmented", "out"}
     assert {path.name for path in (workplace / "runs/whole").iterdir()} == {
+        ".lock",
         "checkpoints",
         "config.yaml",
         "environment.json",
