@@ -27,7 +27,7 @@ ENVIRONMENT = "environment.json"
 MODEL_KEYS = ("head", "backbone", "model.")
 MAY_DIFFER = {
     "runs_dir",
-    *(f"trainer.{name}" for name in ("workers", "worker_timeout", "log_every", "save_every", "keep")),
+    *(f"trainer.{name}" for name in ("workers", "worker_timeout", "on_bad_sample", "log_every", "save_every", "keep")),
 }
 MAX_STEPS = "trainer.max_steps"
 LOCK = ".lock"

@@ -77,7 +77,10 @@ class PhaseConfig:
 
 @dataclass
 class EarlyStoppingConfig:
-    """Stops after `patience` evaluations in a row that did not raise the metric by more than `min_delta`."""
+    """Stops after `patience` evaluations in a row that did not better the metric by more than `min_delta`.
+
+    The best checkpoint, which is kept and predicted with, is that of the highest mIoU all the same.
+    """
 
     metric: str = "mIoU"
     patience: int | None = None

@@ -54,12 +54,22 @@ def end_by(number: int) -> Callable[[], None]:
     return lambda: os.kill(os.getpid(), number)
 
 
+strangers: set[multiprocessing.process.BaseProcess] = set()
+
+
+def own_children() -> list[multiprocessing.process.BaseProcess]:
+    """The child processes that the test has started; another file's may still be there."""
+    return [child for child in multiprocessing.active_children() if child not in strangers]
+
+
 @pytest.fixture(autouse=True)
 def nobody_left() -> Iterator[None]:
     """Oracle of every test here: the list of child processes, and whoever handled SIGCHLD before."""
     handler = signal.getsignal(signal.SIGCHLD)
+    strangers.clear()
+    strangers.update(multiprocessing.active_children())
     yield
-    assert multiprocessing.active_children() == []
+    assert own_children() == []
     assert signal.getsignal(signal.SIGCHLD) == handler
 
 
@@ -136,7 +146,7 @@ def test_a_death_is_told_between_steps() -> None:
     """Oracle: the place where the error surfaces; torch's handler of SIGCHLD would raise within the step."""
     batches = evaluation_batches(Numbers(50), workers=2, timeout=60)
     next(batches)
-    for worker in multiprocessing.active_children():
+    for worker in own_children():
         worker.kill()
         worker.join()
     with pytest.raises(DataError, match="SIGKILL"):
@@ -172,22 +182,22 @@ def test_an_abandoned_iterator_leaves_nobody(fault: Callable[[], object]) -> Non
 
     def train() -> None:
         for _ in evaluation_batches(Numbers(50, {4: fault}), workers=2):
-            assert len(multiprocessing.active_children()) == 2
+            assert len(own_children()) == 2
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt) as caught:
         train()
     del caught  # with it goes the traceback, which holds the iterator
-    assert multiprocessing.active_children() == []
+    assert own_children() == []
 
 
 def test_a_closed_iterator_leaves_nobody() -> None:
     """Oracle: the list of children."""
     batches = evaluation_batches(Numbers(50), workers=2)
     next(batches)
-    assert len(multiprocessing.active_children()) == 2
+    assert len(own_children()) == 2
     batches.close()
-    assert multiprocessing.active_children() == []
+    assert own_children() == []
 
 
 def test_an_exit_amid_batches_does_not_wait(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from tests.faults.attacks import limits, sign
 from tests.faults.victim import Make, Victim, make_victim
 
 FILES = ["model.safetensors", "optimizer.safetensors", "ema.safetensors", "meta.json", MANIFEST]
-MUTANTS = 250  # of each file, with and without a manifest that is right for them
+MUTANTS = 290  # of each file, with and without a manifest that is right for them
 
 
 @pytest.fixture(scope="module")
