@@ -17,8 +17,10 @@ CAMVID = Path(__file__).resolve().parents[2] / "shared" / "data" / "camvid"
 
 @pytest.fixture(autouse=True)
 def seeded() -> None:
-    """Random tensors of a test do not depend on the tests before it."""
+    """Random tensors of a test do not depend on the tests before it, nor does its arithmetic: a run in this process has
+    subnormal numbers flushed to zero."""
     torch.manual_seed(0)
+    torch.set_flush_denormal(False)
 
 
 @pytest.fixture(scope="session")
