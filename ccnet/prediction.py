@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ccnet.data.folder import IMAGE_SUFFIXES
 from ccnet.data.sample import read_image
 from ccnet.errors import DataError
-from ccnet.load import LoadedModel
+from ccnet.loaded_model import LoadedModel
 from ccnet.visualize import Rgb, colorize, index_png, overlay, save_png
 
 

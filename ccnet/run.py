@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from ccnet import checkpoint, distributed, sealed_folder
 from ccnet.config import differing_keys, from_yaml, to_json, to_yaml
 from ccnet.errors import CheckpointError, ConfigError
-from ccnet.load import LoadedModel
+from ccnet.loaded_model import LoadedModel
 from ccnet.schema import RunConfig
 
 logger = logging.getLogger("ccnet")

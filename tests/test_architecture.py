@@ -8,7 +8,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "ccnet"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-ABOVE = {"build", "config", "config_errors", "schema", "part_checks", "session", "run", "load", "fine_tuning",
+ABOVE = {"build", "config", "config_errors", "schema", "part_checks", "session", "run", "loaded_model", "fine_tuning",
          "preparation", "inspection", "prediction", "command_line", "benchmarks"}  # fmt: skip
 FORBIDDEN = {
     "data": {"models", "losses", "training", "evaluation", *ABOVE},
@@ -16,12 +16,23 @@ FORBIDDEN = {
     "losses": {"data", "models", "training", "evaluation", *ABOVE},
     "evaluation": {"data", "models", "losses", "training", *ABOVE},
     "training": {"data", "models", "losses", "evaluation", *ABOVE},
-    "config": {"data", "models", "losses", "training", "evaluation", "build", "session", "run", "load", "benchmarks"},
+    "config": {
+        "data",
+        "models",
+        "losses",
+        "training",
+        "evaluation",
+        "build",
+        "session",
+        "run",
+        "loaded_model",
+        "benchmarks",
+    },
     "schema": {"data", "models", "losses", "training", "evaluation", "config", "build", "session", "run", "benchmarks"},
     "build": {
         "session",
         "run",
-        "load",
+        "loaded_model",
         "fine_tuning",
         "preparation",
         "inspection",

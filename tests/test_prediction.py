@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ccnet.config import compose_config
 from ccnet.errors import DataError
-from ccnet.load import LoadedModel
+from ccnet.loaded_model import LoadedModel
 from ccnet.models.segmentor import Preprocess, Segmentor
 from ccnet.prediction import find_images, predict_images
 

@@ -18,7 +18,7 @@ def main() -> int:
 
     from ccnet import build, distributed, run
     from ccnet.allocator import keep_freed_memory
-    from ccnet.load import load_model
+    from ccnet.loaded_model import load_model
     from ccnet.prediction import find_images, predict_images
 
     output = Path(arguments.output or "predictions")

@@ -17,7 +17,7 @@ def main() -> None:
     from ccnet import build, distributed, run
     from ccnet.allocator import keep_freed_memory
     from ccnet.evaluation.report import print_scores, track, write_pictures, write_report
-    from ccnet.load import MODEL_PARTS, load_model
+    from ccnet.loaded_model import MODEL_PARTS, load_model
 
     device = distributed.setup(arguments.device)
     keep_freed_memory(device)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ccnet.errors import DataError
 from ccnet.evaluation.context_probe_figure import Curve, draw_figure
-from ccnet.evaluation.evaluator import Picture
+from ccnet.evaluation.outcome import Picture
 from ccnet.visualize import save_png
 
 logger = logging.getLogger("ccnet")

@@ -8,7 +8,7 @@ from math import hypot
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ccnet.evaluation.evaluator import Picture
+from ccnet.evaluation.outcome import Picture
 from ccnet.visualize import Rgb
 
 SUPERSAMPLE = 3

@@ -6,12 +6,11 @@ from dataclasses import dataclass, field
 from itertools import repeat
 from typing import Any, Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ccnet.evaluation.metrics import ConfusionMatrix, CrossEntropy, Scores
+from ccnet.evaluation.outcome import Picture
 
 
 class Batch(Protocol):
@@ -19,17 +18,6 @@ class Batch(Protocol):
     (B, H, W)."""
 
     def __getitem__(self, key: str, /) -> Any: ...
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A sample with what the model made of it: image (H, W, 3), mask, prediction and region (H, W), all uint8."""
-
-    name: str
-    image: NDArray[np.uint8]
-    mask: NDArray[np.uint8]
-    prediction: NDArray[np.uint8]
-    region: NDArray[np.uint8] | None = None
 
 
 @dataclass

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ccnet.evaluation.evaluator import Picture
 from ccnet.evaluation.metrics import Scores
+from ccnet.evaluation.outcome import Picture
 from ccnet.visualize import Palette, Rgb, colorize, confusion_figure, overlay, save_png, side_by_side
 
 

@@ -10,7 +10,7 @@ from PIL import Image, ImageColor
 from ccnet.errors import DataError
 from ccnet.evaluation.context_probe import ContextProbeReport, read_curve
 from ccnet.evaluation.context_probe_figure import COLORS, SAMPLE, SIZE, Curve, draw_figure
-from ccnet.evaluation.evaluator import Picture
+from ccnet.evaluation.outcome import Picture
 
 
 def write_run(folder: Path, on_cross: float, off_cross: float) -> Path:

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from ccnet.evaluation import report
-from ccnet.evaluation.evaluator import Picture
 from ccnet.evaluation.metrics import Scores
+from ccnet.evaluation.outcome import Picture
 
 PALETTE = [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
 CONFUSION = torch.tensor([[1500, 500, 0], [0, 1000, 0], [0, 0, 0]])

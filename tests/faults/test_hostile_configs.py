@@ -16,7 +16,7 @@ from ccnet import build, run
 from ccnet.config import to_json
 from ccnet.data.folder import Folder
 from ccnet.errors import ConfigError, UserError
-from ccnet.load import MODEL_PARTS, LoadedModel, load_model
+from ccnet.loaded_model import MODEL_PARTS, LoadedModel, load_model
 from tests.faults.attacks import limits, snapshot
 from tests.faults.victim import CLASSES, CPU, Victim, make_victim
 

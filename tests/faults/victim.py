@@ -13,7 +13,7 @@ import torch
 from ccnet import build, checkpoint
 from ccnet.errors import UserError
 from ccnet.fine_tuning import initialize
-from ccnet.load import load_model
+from ccnet.loaded_model import load_model
 from ccnet.run import about
 from ccnet.schema import RunConfig
 from ccnet.training.early_stopping import EarlyStopping

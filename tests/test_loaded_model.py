@@ -12,7 +12,7 @@ from ccnet.config import compose_config, to_json
 from ccnet.data.cityscapes import Cityscapes
 from ccnet.data.folder import Folder
 from ccnet.errors import CheckpointError, ConfigError
-from ccnet.load import load_model
+from ccnet.loaded_model import load_model
 from ccnet.models.segmentor import Segmentor
 from ccnet.run import about
 from ccnet.schema import RunConfig
