@@ -48,7 +48,8 @@ class Preprocess(nn.Module):
         super().__init__()
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1))
-        self.register_buffer("order", torch.tensor([0, 1, 2] if channel_order == "rgb" else [2, 1, 0]))
+        channels = list(range(len(mean)))
+        self.register_buffer("order", torch.tensor(channels if channel_order == "rgb" else channels[::-1]))
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
         """(B, 3, H, W) RGB 0..255 -> normalised, in the backbone's channel order."""

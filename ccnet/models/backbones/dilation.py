@@ -9,18 +9,26 @@ def stride_to_dilation(stage: nn.Module, before: int, after: int) -> None:
     """Takes the stride out of a stage in place; what it saw before, it sees again by dilation.
 
     Convolutions up to the one that lost its stride are dilated by `before`, the later ones by `after`: the convention
-    of torchvision's `replace_stride_with_dilation`, here for every kind of block.
+    of torchvision's `replace_stride_with_dilation`, here for every kind of block. Several may lose their stride, in
+    branches side by side.
     """
     rate = before
     for conv in stage.modules():
         if not isinstance(conv, nn.Conv2d):
             continue
-        if conv.kernel_size != (1, 1):
-            conv.dilation = (rate, rate)
-            conv.padding = tuple(rate * (size // 2) for size in conv.kernel_size)
         if conv.stride != (1, 1):
             conv.stride = (1, 1)
+            dilate(conv, before)
             rate = after
+        else:
+            dilate(conv, rate)
+
+
+def dilate(conv: nn.Conv2d, rate: int) -> None:
+    """Spreads the kernel, and pads so that the size stays; 1x1 kernels have nothing to spread."""
+    if conv.kernel_size != (1, 1):
+        conv.dilation = (rate, rate)
+        conv.padding = tuple(rate * (size // 2) for size in conv.kernel_size)
 
 
 def dilate_to(output_stride: int, stages: Sequence[nn.Module]) -> None:

@@ -19,21 +19,24 @@ class Patches(nn.Module):
         channels: of every stage.
         output_stride: 4, 8, 16 or 32.
         weights: null (random) or a file.
+        in_channels: of the image.
 
     Raises:
-        ValueError: another output stride; DEFAULT weights, which nobody has trained.
+        ValueError: another output stride.
     """
 
     def __init__(
-        self, channels: int = 64, output_stride: Literal[4, 8, 16, 32] = 8, weights: str | None = None
+        self,
+        channels: int = 64,
+        output_stride: Literal[4, 8, 16, 32] = 8,
+        weights: str | None = None,
+        in_channels: int = 3,
     ) -> None:
         super().__init__()
         if output_stride not in (4, 8, 16, 32):
             raise ValueError(f"output_stride must be 4, 8, 16 or 32, got {output_stride}")
-        if weights == "DEFAULT":
-            raise ValueError("there are no DEFAULT weights of patches; set backbone.weights to a file or to null")
         kernels = [4, *(2 if stride <= output_stride else 1 for stride in (8, 16, 32))]
-        widths = [3, channels, channels, channels]
+        widths = [in_channels, channels, channels, channels]
         self.stages = nn.ModuleList(
             PatchConv(width, channels, kernel) for width, kernel in zip(widths, kernels, strict=True)
         )
@@ -42,7 +45,7 @@ class Patches(nn.Module):
         self.output_stride = output_stride
 
     def forward(self, image_BCHW: Tensor) -> list[Tensor]:
-        """A normalised image (B, 3, H, W) -> four features (B, channels, h, w) from fine to coarse."""
+        """A normalised image (B, in_channels, H, W) -> four features (B, channels, h, w) from fine to coarse."""
         feature = image_BCHW
         features = []
         for stage in self.stages:

@@ -58,7 +58,7 @@ def test_weights_come_from_a_file_only(tmp_path: Path) -> None:
     assert torch.equal(first(image)[-1], second(image)[-1])
     with pytest.raises(CheckpointError, match="does not fit patches"):
         Patches(16, weights=str(tmp_path / "patches.safetensors"))
-    with pytest.raises(ValueError, match=r"no DEFAULT weights of patches; set backbone\.weights to a file or to null"):
+    with pytest.raises(CheckpointError, match=r"DEFAULT: .* no tag of patches; backbone\.weights takes a file or null"):
         Patches(weights="DEFAULT")
 
 

@@ -1,0 +1,48 @@
+"""MobileNetV2 (arXiv:1801.04381) on torchvision, at a fine output stride."""
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+from ccnet.models.backbones.dilation import set_norm_momentum
+from ccnet.models.backbones.features import channels_at, dilate_features, features_at, stride_ends
+from ccnet.models.backbones.weights import load_weights, replace_first_conv
+
+
+class MobileNetV2(nn.Module):
+    """Features at strides 4 and 8, then 16 and 32 or what `output_stride` leaves of them; torchvision's names.
+
+    Args:
+        output_stride: 8, 16 or 32; strides beyond it become dilation.
+        last_conv: keeps the 1x1 convolution to 1280 channels before torchvision's classifier; without it the last
+            feature is the last block's, with 320 channels.
+        weights: null (random), a tag of torchvision's (DEFAULT, IMAGENET1K_V1, ...) or a file.
+        in_channels: of the image; a pretrained first convolution is adapted as `adapt_first_conv` says.
+        norm_momentum: of the running statistics.
+    """
+
+    def __init__(
+        self,
+        output_stride: Literal[8, 16, 32] = 16,
+        last_conv: bool = True,
+        weights: str | None = None,
+        in_channels: int = 3,
+        norm_momentum: float = 0.1,
+    ) -> None:
+        super().__init__()
+        from torchvision.models import mobilenet_v2
+
+        self.architecture = "mobilenet_v2"
+        network = mobilenet_v2(weights=None)
+        self.features = network.features if last_conv else network.features[:-1]
+        replace_first_conv(self, "features.0.0", in_channels)
+        load_weights(self, self.architecture, weights, first_conv="features.0.0", spare=network.state_dict())
+        self.ends = stride_ends(self.features)
+        dilate_features(self.features, self.ends, output_stride)
+        set_norm_momentum(self, norm_momentum)
+        self.out_channels = channels_at(self.features, self.ends)
+        self.output_stride = output_stride
+
+    def forward(self, image_BCHW: Tensor) -> list[Tensor]:
+        """A normalised image (B, in_channels, H, W) -> four features from fine to coarse."""
+        return features_at(self.features, self.ends, image_BCHW)
