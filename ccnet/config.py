@@ -21,11 +21,19 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ccnet.config_errors import CONFIG_DIR, explain, unknown_key
 from ccnet.errors import ConfigError
-from ccnet.schema import EarlyStoppingConfig, ModelConfig, PhaseConfig, RunConfig, TrainerConfig, check_values
+from ccnet.schema import (
+    AttentionConfig,
+    EarlyStoppingConfig,
+    ModelConfig,
+    PhaseConfig,
+    RunConfig,
+    TrainerConfig,
+    check_values,
+)
 
 ConfigStore.instance().store(name="schema", node=RunConfig)
 
-SCHEMAS = (RunConfig, ModelConfig, TrainerConfig, PhaseConfig, EarlyStoppingConfig)
+SCHEMAS = (RunConfig, AttentionConfig, ModelConfig, TrainerConfig, PhaseConfig, EarlyStoppingConfig)
 KEYS = {schema.__name__: [f.name for f in fields(schema)] for schema in SCHEMAS}
 KEYS[""] = KEYS[RunConfig.__name__]
 # Of a stored configuration, which has some five thousand characters, and brackets for empty lists alone.

@@ -8,6 +8,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from ccnet.errors import ConfigError
+from ccnet.models.attention.insertion import INSERTED
 
 # Power of the ratio of batch sizes.
 SCALING_POWER = {"none": 0.0, "linear": 1.0, "sqrt": 0.5}
@@ -54,6 +55,8 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Backbone and heads, each with and without weight decay.
 
+    Attention that was inserted into the backbone counts as a head: it starts from random numbers, too.
+
     Args:
         head_lr_factor: learning rate of everything outside the backbone, as a multiple of `lr`.
         decay_all: also decays norms, biases and gamma, as the official CCNet code does; else vectors and scalars are
@@ -67,7 +70,8 @@ def parameter_groups(
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            key = (name.startswith("backbone."), decay_all or parameter.ndim > 1)
+            in_backbone = name.startswith("backbone.") and INSERTED not in name.split(".")
+            key = (in_backbone, decay_all or parameter.ndim > 1)
             groups.setdefault(key, []).append(parameter)
     return [
         {

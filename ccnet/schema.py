@@ -51,6 +51,30 @@ class BadSample(StrEnum):
     skip = "skip"
 
 
+class AttentionKind(StrEnum):
+    """Which attention is put into a backbone; see ccnet/models/attention/forms.py."""
+
+    dual = "dual"
+    dual_light = "dual_light"
+    channel = "channel"
+    criss_cross = "criss_cross"
+
+
+class AttentionMode(StrEnum):
+    """Whether inserted attention follows a module or stands in its place."""
+
+    after = "after"
+    replace = "replace"  # type: ignore[assignment]  # hides the method of str
+
+
+class AttentionPreset(StrEnum):
+    """Strengths of inserted gates, by the task that they were found for."""
+
+    classification = "classification"
+    detection = "detection"
+    segmentation = "segmentation"
+
+
 @dataclass
 class ModelConfig:
     """What belongs to the whole network: the input normalisation on the 0..255 scale, and how logits are upsampled."""
@@ -59,6 +83,25 @@ class ModelConfig:
     std: list[float] = field(default_factory=lambda: [58.395, 57.12, 57.375])
     channel_order: ChannelOrder = ChannelOrder.rgb
     align_corners: bool = False
+
+
+@dataclass
+class AttentionConfig:
+    """Attention layers put into the backbone once its own weights are loaded; without `at` there are none.
+
+    at: a glob, or a list of them, over the names of the backbone's modules: `layer4.1`, `layer*.0`.
+    The other keys are the arguments of `insert_attention`, whose defaults null stands for.
+    """
+
+    at: Any = None  # str or list[str], which OmegaConf has no words for
+    kind: AttentionKind = AttentionKind.dual
+    mode: AttentionMode = AttentionMode.after
+    preset: AttentionPreset | None = None
+    alpha: float | None = None
+    beta: float | None = None
+    reduction: int | None = None
+    dropout: float | None = None
+    residual: bool = False
 
 
 @dataclass
@@ -143,6 +186,7 @@ class RunConfig:
     augmentation: Part = MISSING
     model: ModelConfig = field(default_factory=ModelConfig)
     backbone: Part = MISSING
+    attention: AttentionConfig = field(default_factory=AttentionConfig)
     head: Part = MISSING
     auxiliary_head: Part = MISSING
     loss: Part = MISSING
@@ -157,6 +201,7 @@ class RunConfig:
 
 AT_LEAST_ONE = ("max_steps", "batch_size", "accumulation", "lr_batch_size", "max_bad_steps", "log_every",
                 "evaluate_every", "save_every", "keep")  # fmt: skip
+MOST_GLOBS = 64
 LEAST = {"workers": 0, "overfit_batches": 0, **dict.fromkeys(AT_LEAST_ONE, 1)}
 
 
@@ -177,6 +222,7 @@ def check_values(config: RunConfig) -> None:
     if trainer.ema_decay is not None and not 0 < trainer.ema_decay < 1:
         raise ConfigError(f"trainer.ema_decay must lie between 0 and 1 or be null, got {trainer.ema_decay}")
     _refuse_idle(trainer)
+    _check_attention(config.attention)
     if not 0 <= config.seed < 2**63:
         raise ConfigError(f"seed must be at least 0 and less than 2**63, got {config.seed}")
     if (
@@ -186,6 +232,19 @@ def check_values(config: RunConfig) -> None:
         or ".." in Path(config.name).parts
     ):
         raise ConfigError(f"name must be a folder name below runs_dir, got '{config.name}'")
+
+
+def _check_attention(attention: AttentionConfig) -> None:
+    """Its place; the layers themselves check the rest."""
+    at, default = attention.at, AttentionConfig()
+    if at is None:
+        for name, value in vars(attention).items():
+            if value != getattr(default, name):
+                raise ConfigError(f"attention.{name}={value} does nothing without a place; set attention.at")
+        return
+    globs = at if isinstance(at, list) else [at]
+    if not 0 < len(globs) <= MOST_GLOBS or not all(isinstance(glob, str) and 0 < len(glob) < 256 for glob in globs):
+        raise ConfigError(f"attention.at must be a glob, up to {MOST_GLOBS} in a list, or null, got {str(at)[:200]}")
 
 
 def _refuse_idle(trainer: TrainerConfig) -> None:
