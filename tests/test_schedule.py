@@ -57,6 +57,12 @@ def test_poly_to_an_end_value() -> None:
     )
 
 
+def test_poly_as_paddleseg_has_it() -> None:
+    """Oracle: Paddle's PolynomialDecay, (lr - end) * (1 - step / steps) ** power + end, at lr 0.01 and end 1e-4."""
+    rates = [0.01 * factor for factor in factors(Poly(60, 0.9, final_factor=0.01), range(61))]
+    assert rates == pytest.approx([(0.01 - 1e-4) * (1 - step / 60) ** 0.9 + 1e-4 for step in range(61)])
+
+
 @pytest.mark.parametrize("make", LINEAR)
 @pytest.mark.parametrize("warmup_factor", [0.1, 0.001])
 def test_warmup(make: type[WarmupCosine | Poly | Constant], warmup_factor: float) -> None:

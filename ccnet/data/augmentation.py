@@ -4,11 +4,13 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ccnet.data.crop import Crop, Pixels, Span
+from ccnet.data.palette import as_color
 from ccnet.data.sample import IGNORE_INDEX, Sample
 from ccnet.errors import ConfigError
 
@@ -36,13 +38,16 @@ class ScaleCropFlip:
         scale: smallest and largest factor.
         flip: probability of a horizontal flip.
         brightness, contrast, saturation: largest relative change of each, in half of the samples.
-        hue: largest shift, as a share of the colour circle.
+        hue: largest shift, as a share of the colour circle, in half of the samples.
         scale_step: draws factors from smallest, smallest + step, ... up to largest; null draws any between them.
         cat_max_ratio: draws another crop while one class fills more than this share of its labelled pixels, up to
             ten in all (mmsegmentation).
         balanced: probability that a crop is centred near a pixel of a class that is drawn from those of the image,
             each as likely as the other.
         blur: probability of a Gaussian blur of sigma 0.5 to 1.5 pixels.
+        jitter: whether the four changes of colour come together, or each in a half of its own (PaddleSeg).
+        padding: around an image that is smaller than the crop, or at its end: below and right of it.
+        padding_color: RGB, 0..255.
 
     Raises:
         ConfigError: a value out of its range.
@@ -61,6 +66,9 @@ class ScaleCropFlip:
         cat_max_ratio: float = 1.0,
         balanced: float = 0.0,
         blur: float = 0.0,
+        jitter: Literal["together", "apart"] = "together",
+        padding: Literal["around", "end"] = "around",
+        padding_color: Sequence[int] = MEAN_COLOR,
     ) -> None:
         # albumentations and the OpenCV behind it take seconds to import; evaluation does without both.
         import albumentations as A
@@ -72,14 +80,14 @@ class ScaleCropFlip:
         self.height, self.width = crop_size
         self.smallest, self.largest = scale
         self.flip, self.cat_max_ratio, self.balanced, self.scale_step = flip, cat_max_ratio, balanced, scale_step
-        self.colors = A.Compose(
-            [
-                A.GaussianBlur(blur_limit=0, sigma_limit=(0.5, 1.5), p=blur),
-                A.ColorJitter((1 - brightness, 1 + brightness), (1 - contrast, 1 + contrast),
-                              (1 - saturation, 1 + saturation), (-hue, hue), p=0.5),
-            ],
-            strict=True,
-        )  # fmt: skip
+        self.padding, self.padding_color = padding, as_color(padding_color, "augmentation.padding_color")
+        changes["hue"] = hue
+        jitters = (
+            _jitter(**changes)
+            if jitter == "together"
+            else A.RandomOrder([_jitter(**{name: change}) for name, change in changes.items()], n=len(changes))
+        )
+        self.colors = A.Compose([A.GaussianBlur(blur_limit=0, sigma_limit=(0.5, 1.5), p=blur), jitters], strict=True)
 
     def __call__(self, sample: Sample, seed: np.random.SeedSequence) -> Sample:
         """A sample of any size -> one of `crop_size`, the same for the same seed."""
@@ -87,7 +95,7 @@ class ScaleCropFlip:
 
         rng = np.random.default_rng(seed)
         crop = self.draw(sample["mask"], rng)
-        parts = [crop.image(sample["image"], MEAN_COLOR), crop.labels(sample["mask"])]
+        parts = [crop.image(sample["image"], self.padding_color), crop.labels(sample["mask"])]
         if "region" in sample:
             parts.append(crop.labels(sample["region"]))
         if rng.random() < self.flip:
@@ -116,13 +124,13 @@ class ScaleCropFlip:
         return self.smallest + self.scale_step * int(rng.integers(steps + 1))
 
     def _place(self, pixels: "PixelsByClass", scaled: Sequence[int], rng: np.random.Generator) -> Crop:
-        """A crop anywhere, or around a pixel of a drawn class; an image smaller than it lies in its middle."""
+        """A crop anywhere, or around a pixel of a drawn class; smaller images lie in its middle or corner."""
         pixel = pixels.draw(rng) if self.balanced and rng.random() < self.balanced else None
         shape, spans = pixels.mask.shape, []
         for axis, length in enumerate((self.height, self.width)):
             slack = scaled[axis] - length
             if slack < 0:
-                start = -(-slack // 2)
+                start = 0 if self.padding == "end" else -(-slack // 2)
             elif pixel is None:
                 start = int(rng.integers(slack + 1))
             else:
@@ -154,6 +162,14 @@ class PixelsByClass:
             self.found[label] = np.flatnonzero(self.mask == label)
         row, column = divmod(int(rng.choice(self.found[label])), self.mask.shape[1])
         return row, column
+
+
+def _jitter(brightness: float = 0.0, contrast: float = 0.0, saturation: float = 0.0, hue: float = 0.0) -> Any:
+    """Changes of colour in random order, in half of the samples."""
+    import albumentations as A
+
+    factors = ((1 - change, 1 + change) for change in (brightness, contrast, saturation))
+    return A.ColorJitter(*factors, (-hue, hue), p=0.5)
 
 
 def largest_share(mask: Pixels) -> float:

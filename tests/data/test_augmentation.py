@@ -79,6 +79,16 @@ def test_padding_is_mean_coloured_ignored_and_on_all_sides() -> None:
     assert np.array_equal(result["mask"], expected["mask"])
 
 
+def test_padding_at_the_end_in_another_colour() -> None:
+    """Oracle: the official CCNet's way: the sample in the upper left corner, the rest ignored."""
+    sample = sample_of(4, 7)
+    result = geometry((9, 12), padding="end", padding_color=[1, 2, 3])(sample, np.random.SeedSequence(0))
+    image, mask = np.full((9, 12, 3), (1, 2, 3), np.uint8), np.full((9, 12), 255, np.uint8)
+    image[:4, :7], mask[:4, :7] = sample["image"], sample["mask"]
+    assert np.array_equal(result["image"], image)
+    assert np.array_equal(result["mask"], mask)
+
+
 def test_a_flip_mirrors_image_mask_and_region() -> None:
     """Oracle: numpy's reversal."""
     sample = sample_of(8, 8)
@@ -248,6 +258,34 @@ def test_colours_and_blur_change_the_image_alone() -> None:
         assert abs(np.mean(changed) - expected) < 0.08
 
 
+def test_jitters_that_come_apart() -> None:
+    """Oracle: two of the four, each in half of the samples: a quarter has neither; together half has both."""
+    sample, same = sample_of(16, 16), []
+    for jitter in ("apart", "together"):
+        augmentation = geometry((16, 16), brightness=0.5, contrast=0.5, jitter=jitter)
+        images = [augmentation(sample, np.random.SeedSequence(seed))["image"] for seed in range(400)]
+        same.append(np.mean([np.array_equal(image, sample["image"]) for image in images]))
+    assert abs(same[0] - 0.25) < 0.06
+    assert abs(same[1] - 0.5) < 0.06
+
+
+def test_jitters_that_come_apart_are_those_of_their_names() -> None:
+    """Oracle: brightness alone keeps the ratios of a pixel's channels, and the seed alone decides."""
+    sample: Sample = {
+        "image": np.full((8, 8, 3), (40, 80, 120), np.uint8),
+        "mask": np.zeros((8, 8), np.uint8),
+        "name": "",
+    }
+    augmentation = geometry((8, 8), brightness=0.4, jitter="apart")
+    first = [augmentation(sample, np.random.SeedSequence(seed))["image"][0, 0] for seed in range(100)]
+    again = [augmentation(sample, np.random.SeedSequence(seed))["image"][0, 0] for seed in range(100)]
+    assert np.array_equal(first, again)
+    pixels = np.array(first, float)
+    assert np.abs(pixels[:, 1] / pixels[:, 0] - 2).max() < 0.05
+    assert pixels[:, 0].min() == pytest.approx(24, abs=2)
+    assert pixels[:, 0].max() == pytest.approx(56, abs=2)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -269,6 +307,7 @@ def test_colours_and_blur_change_the_image_alone() -> None:
         ({"cat_max_ratio": 75.0}, "cat_max_ratio=75.0"),
         ({"balanced": -0.1}, "balanced=-0.1"),
         ({"blur": 2.0}, "blur=2.0"),
+        ({"padding_color": [0, 0, 256]}, r"padding_color: \[0, 0, 256\] is no colour"),
     ],
 )
 def test_values_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ccnet.models.layers.context_fusion import ContextFusion
-from ccnet.models.layers.conv import ConvNormAct
+from ccnet.models.layers.conv import Activation, ConvNormAct
 from ccnet.models.layers.criss_cross_attention import CrissCrossAttention
 from ccnet.models.layers.skip_fusion import SkipFusion
 from ccnet.models.ops.criss_cross import Backend
@@ -30,6 +30,7 @@ class RCCAHead(nn.Module):
         fusion_convs: number of convolutions after the concatenation.
         fusion_kernel: of these, and of the one between attention and concatenation; 1 lets no position see another but
             by the attention.
+        activation: after the reduction and these convolutions; leaky_relu in the official code.
         dropout: share of channels dropped before the classifier.
         skip_features: indices of finer backbone features that refine the result, coarse to fine; none in the paper.
         skip_channels: of each such feature after its projection.
@@ -53,6 +54,7 @@ class RCCAHead(nn.Module):
         multi_scale: Sequence[float] = (1.0,),
         fusion_convs: int = 1,
         fusion_kernel: int = 3,
+        activation: Activation = "relu",
         dropout: float = 0.1,
         skip_features: Sequence[int] = (),
         skip_channels: int = 48,
@@ -67,11 +69,11 @@ class RCCAHead(nn.Module):
             raise ValueError(f"skip_features {skip_features} and decoder_channels {decoder_channels} must be as many")
         self.recurrence = recurrence
         self.pooling = _pooling(multi_scale)
-        self.reduction = ConvNormAct(in_channels[-1], channels, reduction_kernel)
+        self.reduction = ConvNormAct(in_channels[-1], channels, reduction_kernel, activation)
         # Built for R = 0 too, as such a model can still be evaluated with more loops; but several ranks train together
         # only where every parameter that wants a gradient gets one.
         self.attention = CrissCrossAttention(channels, backend=backend).requires_grad_(recurrence > 0)
-        self.fusion = ContextFusion(in_channels[-1], channels, fusion_convs, fusion_kernel)
+        self.fusion = ContextFusion(in_channels[-1], channels, fusion_convs, fusion_kernel, activation)
         width = self.fusion.out_channels
         self.skips = nn.ModuleList()
         self.skip_features = list(skip_features)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from ccnet.models.layers.conv import ConvNormAct
+from ccnet.models.layers.conv import Activation, ConvNormAct
 
 
 class ContextFusion(nn.Module):
@@ -14,14 +14,22 @@ class ContextFusion(nn.Module):
         channels: of the context, and of each convolution's result.
         num_convs: number of convolutions after the concatenation.
         kernel_size: of all these convolutions.
+        activation: after each of them.
     """
 
-    def __init__(self, feature_channels: int, channels: int, num_convs: int = 1, kernel_size: int = 3) -> None:
+    def __init__(
+        self,
+        feature_channels: int,
+        channels: int,
+        num_convs: int = 1,
+        kernel_size: int = 3,
+        activation: Activation = "relu",
+    ) -> None:
         super().__init__()
-        self.context = ConvNormAct(channels, channels, kernel_size)
+        self.context = ConvNormAct(channels, channels, kernel_size, activation)
         joined = feature_channels + channels
         self.convs = nn.Sequential(
-            *(ConvNormAct(joined if i == 0 else channels, channels, kernel_size) for i in range(num_convs))
+            *(ConvNormAct(joined if i == 0 else channels, channels, kernel_size, activation) for i in range(num_convs))
         )
         self.out_channels = channels if num_convs else joined
 

@@ -152,6 +152,14 @@ def test_attention_on_request() -> None:
         build(recurrence=0).attended_by(features(), 1, 2)
 
 
+def test_the_leaky_form_of_the_official_code() -> None:
+    """Oracle: the activations of the official head: after the reduction, the attention and the fusion."""
+    slopes = [
+        layer.negative_slope for layer in build(activation="leaky_relu").modules() if hasattr(layer, "negative_slope")
+    ]
+    assert slopes == [0.01] * 3
+
+
 def test_batches_are_independent() -> None:
     """Oracle: one image at a time."""
     head = build(skip_features=[0], decoder_channels=[5])
@@ -167,6 +175,7 @@ def test_batches_are_independent() -> None:
         ({"skip_features": [0]}, "must be as many"),
         ({"decoder_channels": [4]}, "must be as many"),
         ({"channels": 12}, "multiple of reduction"),
+        ({"activation": "gelu"}, "activation must be one of relu, leaky_relu, got gelu"),
         ({"backend": "cuda"}, "backend must be one of auto, reference"),
         ({"multi_scale": [0.5]}, r"must hold 1.0 and other fractions 1 / n, .* got \[0.5\]"),
         ({"multi_scale": [1.0, 0.3]}, "other fractions 1 / n"),

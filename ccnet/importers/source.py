@@ -1,0 +1,79 @@
+"""A foreign file as it is: tensors by its own names, and what it says about itself. None of it is trusted."""
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ccnet.errors import CheckpointError
+from ccnet.models.backbones.weights import is_plain, read_file
+
+WRAPPINGS = ("state_dict", "model")
+PARALLEL = "module."
+
+
+class Inert:
+    """Stands in for a class of the writer's: takes what the file hands it, keeps nothing, runs nothing."""
+
+    def __init__(self, *arguments: object) -> None: ...
+
+    def __setstate__(self, state: object) -> None: ...
+
+
+# What mmengine 0.x and mmcv 1.x write beside the tensors. getattr is named for methods of HistoryBuffer.
+STAND_INS: list[tuple[type, str]] = [
+    *((Inert, f"mmengine.{name}") for name in (
+        "logging.history_buffer.HistoryBuffer", "logging.message_hub.MessageHub", "config.config.Config",
+        "config.lazy.LazyObject", "config.lazy.LazyAttr",
+    )),
+    *((Inert, f"numpy.{core}.multiarray.{name}") for core in ("core", "_core") for name in ("_reconstruct", "scalar")),
+    *((Inert, name) for name in ("numpy.dtype", "numpy.ndarray", "builtins.getattr", "mmcv.utils.config.Config")),
+    *((OrderedDict, name) for name in (
+        "mmengine.config.config.ConfigDict", "mmcv.utils.config.ConfigDict", "addict.addict.Dict",
+    )),
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file's tensors, in float32 where they are floating, and its `meta`; empty where it has none."""
+
+    path: Path
+    state: dict[str, Tensor]
+    meta: Mapping[str, object]
+
+
+def read_source(path: Path) -> Source:
+    """Reads a .pth or .safetensors file, wrapped in `state_dict` or `model` or not, with `module.` before all or not.
+
+    Raises:
+        CheckpointError: no such file, one that names a class that is not known, what is no finite plain tensor.
+    """
+    contents = read_file(path, STAND_INS)
+    if not isinstance(contents, dict):
+        raise CheckpointError(f"{path}: expected a state dict, found {type(contents).__name__}")
+    state = next((contents[key] for key in WRAPPINGS if isinstance(contents.get(key), dict)), contents)
+    meta = contents.get("meta")
+    names = [_require_name(path, name) for name in state]
+    prefix = PARALLEL if names and all(name.startswith(PARALLEL) for name in names) else ""
+    tensors = {name.removeprefix(prefix): _plain(path, name, state[name]) for name in names}
+    return Source(path, tensors, meta if isinstance(meta, dict) else {})
+
+
+def _require_name(path: Path, name: object) -> str:
+    if not isinstance(name, str):
+        raise CheckpointError(f"{path}: expected names of tensors, found a {type(name).__name__}")
+    return name
+
+
+def _plain(path: Path, name: str, value: object) -> Tensor:
+    if not isinstance(value, Tensor) or not is_plain(value):
+        raise CheckpointError(f"{path}: {name[:200]} is a {type(value).__name__}, and no plain tensor")
+    if value.is_floating_point():
+        value = value.detach().float()
+        if not torch.isfinite(value).all():
+            raise CheckpointError(f"{path}: {name[:200]} holds numbers that are not finite in float32")
+    return value
