@@ -1,7 +1,6 @@
 """The backends of criss-cross attention against other people's modules and non-local attention."""
 
 import functools
-import math
 import shutil
 import sys
 import warnings
@@ -10,11 +9,11 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from ccnet.benchmarks.attention_variants import COMPILED, MMCV_NCHW, Shape, has_mmcv, make_module, matrix_products
 from ccnet.benchmarks.measure import Measured, Row, Step, compare, interleaved, once, run, summary, threads
 from ccnet.benchmarks.memory import can_measure_peak, peak_memory, saved_bytes
+from ccnet.benchmarks.operations import operation_counter
 
 NAME = "attention"
 SHAPES: list[Shape] = [(2, 512, 97, 97), (1, 512, 128, 256), (4, 256, 32, 32), (8, 64, 48, 48)]
@@ -226,12 +225,7 @@ def peak(work: Work) -> Measured:
 
 def flops(work: Work) -> Measured:
     """Operations that PyTorch counts in a call: two per multiply-add of products and convolutions (not of Triton's)."""
-    in_place = dict.fromkeys((torch.ops.aten.addmm_, torch.ops.aten.baddbmm_), _product_flops)  # PyTorch lacks them
     call = work.build()
-    with FlopCounterMode(display=False, custom_mapping=in_place) as counter:
+    with operation_counter() as counter:
         call()
     return Measured(counter.get_total_flops())
-
-
-def _product_flops(out: torch.Size, left: torch.Size, right: torch.Size, **options: object) -> int:
-    return 2 * math.prod(left) * right[-1]
