@@ -1,30 +1,50 @@
 """The command line that val and predict share."""
 
 import argparse
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NoReturn
 
 from ccnet.errors import ConfigError
 
 AUG_EVAL_SCALES = [0.75, 1.0, 1.25]
-MODEL_KEYS = ("head", "backbone", "evaluation", "model.align_corners")  # what changes the answer of a trained model
+# What changes the answer of a trained model.
+MODEL_KEYS = ("head", "backbone", "attention", "evaluation", "model.align_corners")
 
 
-def evaluation_parser(description: str | None) -> argparse.ArgumentParser:
-    """Options that choose a checkpoint and how the model is asked."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", help="a run (its best checkpoint) or a checkpoint folder; default: latest run")
+class OneLineParser(argparse.ArgumentParser):
+    """An ArgumentParser whose complaints are one line each, without the usage; options are written in full."""
+
+    def error(self, message: str) -> NoReturn:
+        """Prints the message and exits with status 2."""
+        self.exit(2, f"error: {message}; --help lists the options\n")
+
+    def nearest(self, word: str) -> str:
+        """A hint at the option that was meant, or nothing."""
+        close = difflib.get_close_matches(word.partition("=")[0], self._option_string_actions, n=1)
+        return f"; did you mean {close[0]}?" if close else ""
+
+
+def evaluation_parser(description: str | None, *, several_checkpoints: bool = False) -> OneLineParser:
+    """Options that choose a checkpoint and how the model is asked.
+
+    Args:
+        description: for --help.
+        several_checkpoints: whether --checkpoint may be given more than once; it is a list then.
+    """
+    parser = OneLineParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument(
+        "--checkpoint",
+        action="append" if several_checkpoints else "store",
+        help="a run (its best checkpoint) or a checkpoint folder; default: latest run"
+        + ("; once for each to compare" if several_checkpoints else ""),
+    )
     parser.add_argument("--output", help="folder for what is written")
     parser.add_argument("--device", default="auto", choices=["auto", "cuda", "mps", "cpu"])
-    parser.add_argument(
-        "--aug-eval",
-        action="store_true",
-        help="flip and scales 0.75, 1.0, 1.25; --scales or --flip-horizontal replace them",
-    )
-    parser.add_argument("--flip-horizontal", action="store_true", help="also ask for the mirrored image")
-    parser.add_argument("--scales", type=_numbers(float), help="image scales to average over, such as 0.75,1.0,1.25")
-    parser.add_argument("--slide", action="store_true", help="sliding windows instead of the whole image")
-    parser.add_argument("--crop-size", type=_numbers(int), metavar="H,W", help="size of the windows")
-    parser.add_argument("--stride", type=_numbers(int), metavar="H,W", help="step of the windows; default 2/3 of them")
+    _add_inference_options(parser.add_argument_group("how the model is asked; where nothing is said, as in training"))
     parser.add_argument(
         "--allow-target", action="append", default=[], metavar="CLASS", help="your own class that a checkpoint may name"
     )
@@ -34,12 +54,31 @@ def evaluation_parser(description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def parse(parser: argparse.ArgumentParser, words: Sequence[str] | None = None) -> argparse.Namespace:
-    """Parses, with overrides allowed between options."""
-    arguments = parser.parse_intermixed_args(words)
+def _add_inference_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--aug-eval",
+        action="store_true",
+        help="flip and scales 0.75, 1.0, 1.25; --scales or --flip-horizontal replace them",
+    )
+    group.add_argument("--flip-horizontal", action="store_true", help="also ask for the mirrored image")
+    group.add_argument("--scales", type=_numbers(float), help="image scales to average over, such as 0.75,1.0,1.25")
+    group.add_argument("--average", choices=["probabilities", "logits"], help="what is averaged over views and windows")
+    group.add_argument("--slide", action="store_true", help="sliding windows instead of the whole image")
+    group.add_argument("--crop-size", type=_numbers(int), metavar="H,W", help="size of the windows")
+    group.add_argument("--stride", type=_numbers(int), metavar="H,W", help="step of the windows; default 2/3 of them")
+    group.add_argument("--batch-size", type=positive, help="images of one size, or windows, in one forward pass")
+    group.add_argument("--amp", action="store_true", help="half precision: bf16, or fp16 where the GPU has no bf16")
+
+
+def parse(parser: OneLineParser, words: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parses, with overrides allowed between options; a mistake ends with one line and status 2."""
+    arguments, unknown = parser.parse_known_intermixed_args(words)
+    if unknown:
+        parser.error(f"unknown option {unknown[0]}{parser.nearest(unknown[0])}")
     for word in arguments.overrides:
         if "=" not in word:
-            parser.error(f"'{word}' is neither an option nor an override of the form key=value")
+            hint = "; put a pattern into quotes, so that the shell leaves it alone" if Path(word).exists() else ""
+            parser.error(f"'{word}' is neither an option nor an override of the form key=value{hint}")
     return arguments
 
 
@@ -53,11 +92,20 @@ def effective_overrides(arguments: argparse.Namespace, keys: Sequence[str]) -> l
     Raises:
         ConfigError: an option or override that would have no effect.
     """
-    for word in arguments.overrides:
+    require_effect(arguments.overrides, keys)
+    return [*arguments.overrides, *inference_overrides(arguments)]
+
+
+def require_effect(overrides: Iterable[str], keys: Sequence[str]) -> None:
+    """Raises:
+    ConfigError: an override of a key that begins with none of `keys`.
+    """
+    for word in overrides:
         key = word.partition("=")[0].lstrip("+~")
         if not any(f"{key}.".startswith(f"{known}.") for known in keys):
-            raise ConfigError(f"the override {key} has no effect here; these have: {', '.join(keys)}")
-    return [*arguments.overrides, *inference_overrides(arguments)]
+            close = difflib.get_close_matches(key.partition(".")[0], keys, n=1)
+            hint = f" (did you mean {close[0]}?)" if close else ""
+            raise ConfigError(f"the override {key} has no effect here{hint}; these have: {', '.join(keys)}")
 
 
 def share(text: str) -> float:
@@ -66,6 +114,22 @@ def share(text: str) -> float:
     if not 0 <= value <= 1:
         raise ValueError(text)
     return value
+
+
+def positive(text: str) -> int:
+    """A number of at least 1, for argparse."""
+    value = int(text)
+    if value < 1:
+        raise ValueError(text)
+    return value
+
+
+def names(text: str) -> list[str]:
+    """Names between commas, for argparse."""
+    found = [name.strip() for name in text.split(",")]
+    if not all(found):
+        raise ValueError(text)
+    return found
 
 
 def inference_overrides(arguments: argparse.Namespace) -> list[str]:
@@ -77,7 +141,7 @@ def inference_overrides(arguments: argparse.Namespace) -> list[str]:
     if (arguments.crop_size or arguments.stride) and not arguments.slide:
         raise ConfigError("--crop-size and --stride need --slide")
     if arguments.slide and not arguments.crop_size:
-        raise ConfigError("--slide needs --crop-size H,W")
+        raise ConfigError("--slide needs --crop-size H,W; 769,769 is the paper's, the crop of training is a good one")
     named = arguments.scales is not None or arguments.flip_horizontal
     scales, flip = arguments.scales, arguments.flip_horizontal
     if arguments.aug_eval and not named:
@@ -88,7 +152,24 @@ def inference_overrides(arguments: argparse.Namespace) -> list[str]:
     if arguments.slide:
         overrides.append(f"evaluation.crop_size={_list(arguments.crop_size)}")
         overrides.append(f"evaluation.stride={_list(arguments.stride) if arguments.stride else 'null'}")
+    if arguments.average:
+        overrides.append(f"evaluation.average={arguments.average}")
+    if arguments.batch_size:
+        overrides.append(f"evaluation.batch_size={arguments.batch_size}")
+    if arguments.amp:
+        overrides.append(f"evaluation.precision={half_precision(arguments.device)}")
     return overrides
+
+
+def half_precision(device: str) -> str:
+    """bf16 on a CPU and on GPUs that compute with it, else fp16."""
+    import torch  # here, so that a mistake is told at once
+
+    cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
+    if cuda and torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    mps = device == "mps" or (device == "auto" and torch.backends.mps.is_available())
+    return "fp16" if mps else "bf16"
 
 
 def _list(numbers: Sequence[float]) -> str:

@@ -3,16 +3,18 @@
 import os
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
 from ccnet.errors import ConfigError
+
+Item = TypeVar("Item")
 
 
 def setup(device: str) -> torch.device:
@@ -162,6 +164,22 @@ def joined_over_ranks(tensor: Tensor) -> Tensor:
     tensors = [torch.empty_like(tensor) for _ in range(world_size())]
     dist.all_gather(tensors, tensor)
     return torch.cat(tensors)
+
+
+def gather(items: Sequence[Item]) -> list[Item]:
+    """All ranks' items on every rank: the first of each rank, then the second of each, and so on.
+
+    That is the order of a data set whose samples the ranks take in turns. They travel as pickles, which the ranks of a
+    run may believe of each other, by way of the CPU.
+    """
+    if not dist.is_initialized():
+        return list(items)
+    group = dist.new_group(backend="gloo")
+    shares: list[Sequence[Item]] = [()] * world_size()
+    dist.all_gather_object(shares, items, group)  # type: ignore[arg-type]  # a group: this rank is in it
+    dist.destroy_process_group(group)
+    longest = max(len(share) for share in shares)
+    return [share[turn] for turn in range(longest) for share in shares if turn < len(share)]
 
 
 def mean_over_ranks(total: Tensor, count: Tensor) -> Tensor:

@@ -36,11 +36,16 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except RunStoppedError as stop:
-        print(stop, file=sys.stderr)
+        print(_printable(str(stop)), file=sys.stderr)
         sys.exit(stop.exit_status)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_printable(str(error))}", file=sys.stderr)
         sys.exit(2)
+
+
+def _printable(text: str) -> str:
+    """One line without what would steer the terminal: parts of it may come from a stranger's file."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -55,12 +55,18 @@ def training_memory_errors(
 
 @contextmanager
 def inference_memory_errors() -> Iterator[None]:
-    """A model is asked inside, in an evaluation or a prediction.
+    """A model is asked inside, or its answer looked at, in an evaluation or a prediction.
 
     Raises:
         OutOfMemoryError: in place of PyTorch's error.
     """
-    with _explained("inference", ["evaluation=sliding_window", "smaller evaluation.scales", "head.backend=chunked"]):
+    ways = [
+        "evaluation=sliding_window (--slide in val; windows change the score)",
+        "smaller evaluation.crop_size, evaluation.scales or evaluation.batch_size",
+        "evaluation.precision=bf16",
+        "head.backend=chunked",
+    ]
+    with _explained("inference", ways):
         yield
 
 

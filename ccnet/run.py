@@ -1,5 +1,6 @@
 """Run folders: runs/NAME holds one run, runs/latest names the newest."""
 
+import hashlib
 import json
 import logging
 import os
@@ -17,19 +18,23 @@ from filelock import FileLock, Timeout
 from ccnet import checkpoint, distributed, sealed_folder
 from ccnet.config import differing_keys, from_yaml, to_json, to_yaml
 from ccnet.errors import CheckpointError, ConfigError
-from ccnet.loaded_model import LoadedModel
 from ccnet.schema import RunConfig
 
 logger = logging.getLogger("ccnet")
 
 CONFIG = "config.yaml"
 ENVIRONMENT = "environment.json"
-MODEL_KEYS = ("head", "backbone", "model.")
+MODEL_KEYS = ("head", "backbone", "model.", "attention", "dataset")
+LONGEST_NAME = 200  # of a report's folder, in letters
+EVALUATED = ("dataset", "model", "backbone", "attention", "head", "evaluation")  # what scores depend on
+USUAL = {"average": "probabilities", "precision": "fp32"}  # of an evaluation
+PACKAGES = ("ccnet", "torch", "torchvision", "albumentations", "opencv-python-headless", "numpy", "pillow")
 MAY_DIFFER = {
     "runs_dir",
     *(f"trainer.{name}" for name in ("workers", "worker_timeout", "on_bad_sample", "log_every", "save_every", "keep")),
 }
 MAX_STEPS = "trainer.max_steps"
+LATEST = "latest"  # a file in runs_dir that names a run
 LOCK = ".lock"
 WAIT_SECONDS = 15.0  # a killed run's data workers hold its lock until they see that it is gone, after some five seconds
 
@@ -108,7 +113,7 @@ def write_run(folder: Path, config: RunConfig, device: str) -> None:
     texts = {
         folder / CONFIG: to_yaml(config),  # first, for without it the folder holds no run
         folder / ENVIRONMENT: json.dumps(environment(device, config.seed), indent=1),
-        Path(config.runs_dir) / "latest": f"{config.name}\n",  # no symbolic link: Windows
+        Path(config.runs_dir) / LATEST: f"{config.name}\n",  # no symbolic link: Windows
     }
     for path, text in texts.items():
         sealed_folder.write_file(path, text.encode())
@@ -116,11 +121,10 @@ def write_run(folder: Path, config: RunConfig, device: str) -> None:
 
 def environment(device: str, seed: int) -> dict[str, Any]:
     """Versions, code state, machine, command."""
-    packages = ("ccnet", "torch", "torchvision", "albumentations", "opencv-python-headless", "numpy", "pillow")
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": {name: version(name) for name in packages},
+        "packages": package_versions(),
         "commit": _commit(),
         "device": device,
         "seed": seed,
@@ -131,44 +135,79 @@ def environment(device: str, seed: int) -> dict[str, Any]:
     }
 
 
+def package_versions() -> dict[str, str]:
+    """Of the packages that a number may depend on."""
+    return {name: version(name) for name in PACKAGES}
+
+
 def about(config: RunConfig, class_names: Sequence[str], palette: Sequence[Sequence[int]]) -> dict[str, Any]:
     """What a checkpoint tells about itself, so that val and predict need nothing else."""
     return {"config": to_json(config), "class_names": list(class_names), "palette": [list(color) for color in palette]}
 
 
-def evaluation_record(loaded: LoadedModel, split: str) -> dict[str, Any]:
-    """What was evaluated, and how."""
+def evaluation_record(
+    config: RunConfig, path: Path, step: int, split: str, device: str, overrides: Sequence[str] = ()
+) -> dict[str, Any]:
+    """What was evaluated, and how.
+
+    Args:
+        config: of the model and of its evaluation.
+        path: of the checkpoint.
+        step: of its weights.
+        split: of the data.
+        device: that computed it.
+        overrides: what was changed of the checkpoint's configuration.
+    """
     return {
-        "checkpoint": str(loaded.path),
-        "sha256": checkpoint.sha256_of(loaded.path),
-        "step": loaded.step,
+        "checkpoint": str(path),
+        "sha256": checkpoint.sha256_of(path),
+        "step": step,
         "split": split,
-        "dataset": loaded.config.dataset,
-        "backbone": loaded.config.backbone,
-        "head": loaded.config.head,
-        "evaluation": loaded.config.evaluation,
-        "version": version("ccnet"),
+        **{name: to_json(config)[name] for name in EVALUATED},
+        "overrides": list(overrides),
+        "device": device,
+        "ranks": distributed.world_size(),
+        "packages": package_versions(),
     }
 
 
 def report_folder(path: Path, split: str, config: RunConfig, overrides: Sequence[str] = ()) -> Path:
-    """Where an evaluation goes: report/ of the checkpoint's run, or here if it lies in none; a folder each for what was
-    evaluated and how.
+    """Where an evaluation goes: report/ of the checkpoint's run, or beside it if it lies in none; a folder each for
+    what was evaluated and how.
 
     Args:
         path: of the checkpoint.
         split: of the data.
         config: what is evaluated.
-        overrides: the changes of the checkpoint's configuration; those of the model are part of the name.
+        overrides: the changes of the checkpoint's configuration; those of the model and the data are part of the name.
     """
-    base = path.parent.parent if path.parent.name == "checkpoints" else Path()
+    log = log_of(path)
     evaluation = config.evaluation
     scales = [f"{scale:g}" for scale in evaluation.get("scales", [])]
     words = [path.name, split, *(scales if scales != ["1"] else [])]
     words += ["flip"] if evaluation.get("flip") else []
     words += [f"slide{'x'.join(map(str, evaluation['crop_size']))}"] if evaluation.get("crop_size") else []
-    words += [word.replace("/", "-") for word in overrides if word.startswith(MODEL_KEYS)]
-    return base / "report" / "_".join(words).replace("/", "-")
+    words += [f"stride{'x'.join(map(str, evaluation['stride']))}"] if evaluation.get("stride") else []
+    words += [evaluation[name] for name, usual in USUAL.items() if evaluation.get(name, usual) != usual]
+    words += [word for word in overrides if word.startswith(MODEL_KEYS)]
+    name = "_".join(words).replace("/", "-")
+    return (log.parent if log else path.parent) / "report" / (name if len(name) <= LONGEST_NAME else _shortened(name))
+
+
+def _shortened(name: str) -> str:
+    """A long name's beginning, and a hash for the rest."""
+    return f"{name[: LONGEST_NAME - 9]}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def log_of(path: Path) -> Path | None:
+    """metrics.jsonl of the run in which a checkpoint lies; None where it lies in none."""
+    return path.parent.parent / "metrics.jsonl" if path.parent.name == "checkpoints" else None
+
+
+def distinct_names(paths: Sequence[Path]) -> list[str]:
+    """A folder name for each of several checkpoints: its run and step, numbered where that is not enough."""
+    names = [f"{log.parent.name}_{path.name}" if (log := log_of(path)) else path.name for path in paths]
+    return [f"{name}_{index}" if names.count(name) > 1 else name for index, name in enumerate(names)]
 
 
 def find_checkpoint(where: str | None, runs_dir: str = "runs") -> Path:
@@ -177,7 +216,9 @@ def find_checkpoint(where: str | None, runs_dir: str = "runs") -> Path:
     Raises:
         CheckpointError: there is none.
     """
-    path = _latest(Path(runs_dir)) if where is None or Path(where) == Path(runs_dir, "latest") else Path(where)
+    path = Path(runs_dir, LATEST) if where is None else Path(where)
+    if path.name == LATEST and not path.is_dir():
+        path = _latest(path.parent)
     if (path / sealed_folder.MANIFEST).is_file():
         return path
     if not path.is_dir():
@@ -189,7 +230,7 @@ def find_checkpoint(where: str | None, runs_dir: str = "runs") -> Path:
 
 
 def _latest(runs_dir: Path) -> Path:
-    pointer = runs_dir / "latest"
+    pointer = runs_dir / LATEST
     if not pointer.is_file():
         raise CheckpointError(f"there is no {pointer}: train first, or name a run or checkpoint with --checkpoint")
     return runs_dir / pointer.read_text(encoding="utf-8").strip()

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ccnet import build, checkpoint, distributed, run
+from ccnet import build, build_training, checkpoint, distributed, run
 from ccnet.allocator import keep_freed_memory
 from ccnet.checkpoint import Checkpoint
 from ccnet.config import flat, to_json, to_yaml
@@ -52,15 +52,15 @@ def train(config: RunConfig, overrides: Sequence[str] = ()) -> Path:
         RunStoppedError: a signal came; what was done is saved.
     """
     check(config, overrides)
-    build.rehearse(config)
+    build_training.rehearse(config)
     folder = Path(config.runs_dir) / config.name
     device = distributed.setup(config.trainer.device)
     keep_freed_memory(device)
     try:
-        build.require_equal_parts(config)
+        build_training.require_equal_parts(config)
         distributed.on_main_first(lambda: build.prepare_dataset(config))
         # Before the run has a folder: what is wrong with the data leaves none behind.
-        train_set, val_set = build.build_train_set(config), build.build_dataset(config, config.val_split)
+        train_set, val_set = build_training.build_train_set(config), build.build_dataset(config, config.val_split)
         with run.only_writer(folder) if distributed.is_main() else nullcontext():
             distributed.barrier()
             run.open_run(config)
@@ -111,12 +111,14 @@ def _train(
             del found  # a copy of all weights
         with signals:
             _fit(config, parts, milestones, log)
-            if evaluate.scores is None:  # the process before was killed between its last step and its report
+            if evaluate.outcome is None:  # the process before was killed between its last step and its report
                 evaluate(milestones.evaluated)
                 milestones.stop_if_asked(parts.trainer.step)
-    if distributed.is_main() and evaluate.scores:
-        about = {"step": parts.trainer.step, "max_steps": limits.max_steps}
-        finish(folder, evaluate.scores, evaluate.pictures, val_set.palette, about, build.build_report(config))
+    if distributed.is_main() and evaluate.outcome:
+        saved = checkpoint.list_checkpoints(folder / "checkpoints")[-1]
+        about = run.evaluation_record(config, saved, parts.trainer.step, config.val_split, str(device))
+        about["max_steps"] = limits.max_steps
+        finish(folder, evaluate.outcome, val_set.palette, about, build.build_report(config))
 
 
 def _agreed_start(found: Checkpoint | None, folder: Path) -> int:
@@ -149,16 +151,16 @@ def _make(
         initialize(model, config.init_from, train_set.class_names, config.runs_dir)
     model.to(device)
     pixels = found.class_pixels(train_set.num_classes) if found else None
-    pixels = pixels or build.count_class_pixels(config, train_set, device)
-    trainer = build.build_trainer(config, model, device, pixels, folder / "bad_batches.jsonl")
+    pixels = pixels or build_training.count_class_pixels(config, train_set, device)
+    trainer = build_training.build_trainer(config, model, device, pixels, folder / "bad_batches.jsonl")
     return _Parts(
         train_set,
         val_set,
         model,
-        average=build.build_average(config, model),
+        average=build_training.build_average(config, model),
         trainer=trainer,
-        phases=build.build_phases(config, trainer, model, len(train_set)),
-        early_stopping=build.build_early_stopping(config, val_set),
+        phases=build_training.build_phases(config, trainer, model, len(train_set)),
+        early_stopping=build_training.build_early_stopping(config, val_set),
         about={
             **run.about(config, val_set.class_names, val_set.palette),
             "class_pixels": pixels,
@@ -185,11 +187,13 @@ def _introduce(folder: Path, parts: _Parts, found: Checkpoint | None, device: to
 def _milestones(
     config: RunConfig, folder: Path, parts: _Parts, evaluate: Evaluator, log: RunLog, signals: StopSignals
 ) -> Milestones[Scores]:
-    num_images = math.ceil(len(parts.val_set) / distributed.world_size())
-    evaluate.track = lambda batches: log.evaluating(batches, num_images)
+    batch_size = distributed.world_size() * config.evaluation.get("batch_size", 1)
+    num_batches = math.ceil(len(parts.val_set) / batch_size)
+    evaluate.track = lambda batches: log.evaluating(batches, num_batches)
 
     def show(step: int, scores: Scores) -> None:
-        for picture in evaluate.pictures:
+        assert evaluate.outcome is not None  # it has just been made
+        for picture in evaluate.outcome.pictures:
             log.picture(step, f"val/{picture.name}", panel(picture, parts.val_set.palette))
         log.scores(step, scores.as_dict())  # after the pictures: its row says that the evaluation is told
         if parts.early_stopping:
@@ -210,7 +214,7 @@ def _fit(config: RunConfig, parts: _Parts, milestones: Milestones[Scores], log: 
     milestones.catch_up()
     averages = [parts.average] if parts.average else []
     with (
-        closing(build.build_train_batches(config, parts.train_set, trainer.step)) as batches,
+        closing(build_training.build_train_batches(config, parts.train_set, trainer.step)) as batches,
         training_memory_errors(
             config.augmentation.get("crop_size"), settings.batch_size, settings.accumulation,
             settings.activation_checkpointing, settings.precision,

@@ -1,13 +1,17 @@
-"""Colours, overlays and figures from class indices."""
+"""Colours, overlays and palette PNGs from class indices."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
+IGNORE_INDEX = 255
 IGNORE_COLOR = (0, 0, 0)
+ERROR_COLOR = (213, 0, 85)
 Rgb = NDArray[np.uint8]
 Mask = NDArray[np.uint8]
 Palette = Sequence[Sequence[int]]
@@ -20,8 +24,8 @@ def colorize(mask: Mask, palette: Palette) -> Rgb:
 
 def overlay(image: Rgb, mask: Mask, palette: Palette, opacity: float = 0.6) -> Rgb:
     """The colours of the mask over the image."""
-    blended = (1 - opacity) * image + opacity * colorize(mask, palette)
-    return np.rint(blended).astype(np.uint8)
+    mixed = cv2.addWeighted(image, 1 - opacity, colorize(mask, palette), opacity, 0)
+    return mixed.astype(np.uint8, copy=False)
 
 
 def side_by_side(images: Sequence[Rgb], gap: int = 4) -> Rgb:
@@ -39,53 +43,27 @@ def index_png(mask: Mask, palette: Palette) -> Image.Image:
     return picture
 
 
-def save_png(path: Path, image: Rgb | Image.Image) -> None:
-    """Writes a PNG aside and renames it: a file that is there is whole."""
-    aside = path.with_name(f".{path.name}.part")
+def save_png(path: Path, image: Rgb | Image.Image, software: str | None = None) -> None:
+    """Writes a PNG aside and renames it: a file that is there is whole. It may name the software that made it."""
+    aside, about = path.with_name(f".{path.name}.part"), PngInfo()
+    if software is not None:
+        about.add_text("Software", software)
     picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
-    picture.save(aside, format="PNG")
+    picture.save(aside, format="PNG", pnginfo=about)
     aside.replace(path)
 
 
-def confusion_figure(confusion: NDArray[np.int64], class_names: Sequence[str]) -> Image.Image:
-    """The confusion matrix, each row in per cent of the true class's pixels."""
-    num_classes, cell, margin = len(class_names), 44, 150
-    share = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-    side = margin + num_classes * cell
-    figure = Image.new("RGB", (side + 10, side + 10), "white")
-    draw, font = ImageDraw.Draw(figure), ImageFont.load_default(13)
-    for row in range(num_classes):
-        middle = margin + row * cell + cell // 2
-        draw.text((margin - 8, middle), class_names[row], "black", font, anchor="rm")
-        figure.paste(_vertical_text(class_names[row], font, margin), (middle - 10, 0))
-        for column in range(num_classes):
-            _draw_cell(draw, (margin + column * cell, margin + row * cell), cell, float(share[row, column]), font)
-    draw.text((8, 8), "true class in rows,\npredicted in columns,\nper cent of the row", "gray", font)
-    return figure
+def error_map(image: Rgb, mask: Mask, prediction: Mask) -> Rgb:
+    """Where a prediction is wrong: strong colour; right pixels are the pale grey image, ignored ones black."""
+    gray = np.asarray(Image.fromarray(image).convert("L"))
+    pale = (255 - (255 - gray.astype(np.uint16)) // 3).astype(np.uint8)
+    errors = np.repeat(pale[..., None], 3, axis=2)
+    errors[mask != prediction] = ERROR_COLOR
+    errors[mask == IGNORE_INDEX] = IGNORE_COLOR
+    return errors
 
 
 def _table(palette: Palette) -> Rgb:
     table = np.full((256, 3), IGNORE_COLOR, dtype=np.uint8)
     table[: len(palette)] = palette
     return table
-
-
-def _vertical_text(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, length: int) -> Image.Image:
-    label = Image.new("RGB", (length, 20), "white")
-    ImageDraw.Draw(label).text((8, 10), text, "black", font, anchor="lm")
-    return label.rotate(90, expand=True)
-
-
-def _draw_cell(
-    draw: ImageDraw.ImageDraw,
-    corner: tuple[int, int],
-    cell: int,
-    share: float,
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
-) -> None:
-    left, top = corner
-    shade = int(255 * (1 - share))
-    draw.rectangle((left, top, left + cell - 2, top + cell - 2), fill=(shade, shade, 255))
-    if share >= 0.005:
-        color = "white" if share > 0.5 else "black"
-        draw.text((left + cell // 2, top + cell // 2), f"{100 * share:.0f}", color, font, anchor="mm")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from ccnet import build, part_checks
+from ccnet import build, build_training, part_checks
 from ccnet.config import compose_config
 from ccnet.errors import ConfigError
 
@@ -33,7 +33,7 @@ def test_what_a_constructor_refuses_is_a_configuration_error(tiny_overrides: lis
         build.build_model(config, 7, pretrained=False)
     config = compose_config([*tiny_overrides, "schedule.warmup_steps=400"])
     with pytest.raises(ConfigError, match=r"schedule.warmup_steps must lie in 0\.\.3"):
-        build.build_trainer(config, build.build_model(config, 7, pretrained=False), torch.device("cpu"))
+        build_training.build_trainer(config, build.build_model(config, 7, pretrained=False), torch.device("cpu"))
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,23 @@
 """The options that val and predict share."""
 
-import pytest
+import inspect
+from pathlib import Path
 
-from ccnet.command_line import effective_overrides, evaluation_parser, inference_overrides, parse, share
+import pytest
+import torch
+
+from ccnet.command_line import (
+    effective_overrides,
+    evaluation_parser,
+    half_precision,
+    inference_overrides,
+    names,
+    parse,
+    require_effect,
+    share,
+)
 from ccnet.errors import ConfigError
+from ccnet.evaluation.inference import Inference
 
 
 @pytest.mark.parametrize(
@@ -26,6 +40,52 @@ def test_options_become_overrides(words: list[str], overrides: list[str]) -> Non
     assert inference_overrides(parse(evaluation_parser(""), words)) == overrides
 
 
+@pytest.mark.parametrize(
+    ("words", "overrides"),
+    [
+        (["--batch-size", "4"], ["evaluation.batch_size=4"]),
+        (["--average", "logits"], ["evaluation.average=logits"]),
+        (["--amp", "--device", "cpu"], ["evaluation.precision=bf16"]),
+    ],
+)
+def test_how_the_forward_pass_is_made(words: list[str], overrides: list[str]) -> None:
+    """Oracle: the keys of Inference."""
+    assert inference_overrides(parse(evaluation_parser(""), words)) == overrides
+    keys = inspect.signature(Inference).parameters
+    assert all(word.removeprefix("evaluation.").partition("=")[0] in keys for word in overrides)
+
+
+@pytest.mark.parametrize(
+    ("device", "cuda", "bf16", "mps", "expected"),
+    [
+        ("auto", True, True, False, "bf16"),
+        ("auto", True, False, False, "fp16"),
+        ("cuda", True, False, False, "fp16"),
+        ("auto", False, False, True, "fp16"),
+        ("auto", False, False, False, "bf16"),
+        ("cpu", True, False, True, "bf16"),
+    ],
+)
+def test_half_precision_is_what_the_device_computes_with(
+    device: str, cuda: bool, bf16: bool, mps: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Oracle: written out."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bf16)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert half_precision(device) == expected
+
+
+def test_val_takes_several_checkpoints_and_predict_one() -> None:
+    """Oracle: the list; folders of sweeps have = in their names, like overrides."""
+    words = ["--checkpoint", "runs/a,head.recurrence=1", "--checkpoint", "runs/b", "head.recurrence=2"]
+    arguments = parse(evaluation_parser("", several_checkpoints=True), words)
+    assert arguments.checkpoint == ["runs/a,head.recurrence=1", "runs/b"]
+    assert arguments.overrides == ["head.recurrence=2"]
+    assert parse(evaluation_parser("", several_checkpoints=True), []).checkpoint is None
+    assert parse(evaluation_parser(""), ["--checkpoint", "x"]).checkpoint == "x"
+
+
 @pytest.mark.parametrize("words", [["--crop-size", "64,64"], ["--stride", "2,2"], ["--slide"]])
 def test_an_option_without_effect_is_an_error(words: list[str]) -> None:
     """Oracle: silence would let people believe that it worked."""
@@ -41,13 +101,38 @@ def test_overrides_may_stand_between_options() -> None:
     assert (arguments.aug_eval, arguments.checkpoint) == (True, "y")
 
 
-@pytest.mark.parametrize("words", [["--aug-evl"], ["whatever"], ["--scales", "a"]])
-def test_a_typo_is_an_error(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """Oracle: exit status 2 and the word in the message."""
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--aug-evl"], "unknown option --aug-evl; did you mean --aug-eval?"),
+        (["--flip"], "unknown option --flip"),
+        (["--batch-sise=4"], "unknown option --batch-sise=4; did you mean --batch-size?"),
+        (["whatever"], "'whatever' is neither an option nor an override of the form key=value;"),
+        (["--scales", "a"], "argument --scales: invalid comma-separated floats value: 'a'"),
+        (["--batch-size", "0"], "argument --batch-size: invalid positive value: '0'"),
+        (["--average", "mean"], "argument --average: invalid choice: 'mean'"),
+        (["--checkpoint"], "argument --checkpoint: expected one argument"),
+    ],
+)
+def test_a_typo_is_one_line(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Oracle: exit status 2, the word and the remedy, nothing else."""
     with pytest.raises(SystemExit) as caught:
         parse(evaluation_parser(""), words)
     assert caught.value.code == 2
-    assert words[0].lstrip("-") in capsys.readouterr().err
+    line = capsys.readouterr().err
+    assert line.startswith(f"error: {message}")
+    assert line.index("\n") == len(line) - 1
+
+
+def test_a_pattern_that_the_shell_resolved_is_recognised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Oracle: the remedy."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "b.jpg").touch()
+    with pytest.raises(SystemExit):
+        parse(evaluation_parser(""), ["b.jpg"])
+    assert "put a pattern into quotes, so that the shell leaves it alone" in capsys.readouterr().err
 
 
 def test_options_win_over_overrides_and_idle_overrides_are_refused() -> None:
@@ -61,6 +146,15 @@ def test_options_win_over_overrides_and_idle_overrides_are_refused() -> None:
     arguments = parse(evaluation_parser(""), ["optimizer.lr=1"])
     with pytest.raises(ConfigError, match=r"the override optimizer.lr has no effect here; these have: head"):
         effective_overrides(arguments, ["head"])
+    with pytest.raises(ConfigError, match=r"the override hed.recurrence has no effect here \(did you mean head\?\)"):
+        require_effect(["hed.recurrence=1"], ["head", "backbone"])
+
+
+def test_names_stand_between_commas() -> None:
+    """Oracle: the list."""
+    assert names("road, traffic light") == ["road", "traffic light"]
+    with pytest.raises(ValueError, match="road,,car"):
+        names("road,,car")
 
 
 def test_a_share_lies_between_0_and_1() -> None:

@@ -52,6 +52,8 @@ def test_cityscapes_r2_ohem_is_the_recipe() -> None:
         "_target_": "ccnet.models.backbones.resnet.ResNet",
         "depth": 101,
         "output_stride": 8,
+        "variant": "plain",
+        "contract_dilation": True,
         "weights": "DEFAULT",
         "norm_momentum": 0.1,
     }

@@ -71,6 +71,7 @@ def on_a_rank(folder: Path, rank: int) -> None:
     own = torch.tensor([1, 10 * rank])
     results["summed"], results["own"] = distributed.sum_over_ranks(own), own
     results["joined"] = distributed.joined_over_ranks(own)
+    results["gathered"] = torch.tensor(distributed.gather([10 * rank + turn for turn in range(1 + 2 * rank)]))
     results["largest"] = torch.tensor(distributed.largest_over_ranks(7 if rank == 0 else 0))
     with distributed.without_sync(network):
         results["own gradient"] = gradient(network, images, masks, "cross entropy")
@@ -104,6 +105,7 @@ def test_two_ranks(tmp_path: Path) -> None:
                 assert expected.any(), loss
         assert results["summed"].tolist() == [2, 10]
         assert results["joined"].tolist() == [1, 0, 1, 10]
+        assert results["gathered"].tolist() == [0, 10, 11, 12]
         assert results["largest"] == 7
         assert results["main first"]
         assert results["own"].tolist() == [1, 10 * number]
@@ -126,6 +128,7 @@ def test_without_a_group_there_is_one_rank(monkeypatch: pytest.MonkeyPatch) -> N
         distributed.joined_over_ranks,
     ):
         assert torch.equal(function(tensor), tensor)
+    assert distributed.gather(("a", 1)) == ["a", 1]
     distributed.barrier()
     distributed.shutdown()
 

@@ -16,6 +16,7 @@ def test_a_mistake_and_a_stopped_run_are_one_line(capsys: pytest.CaptureFixture[
     for error, line, status in (
         (ConfigError("no such key"), "error: no such key", 2),
         (RunStoppedError("stopped by SIGTERM", 75), "stopped by SIGTERM", 75),
+        (ConfigError("class \x1b[2J\nroad"), "error: class ?[2J?road", 2),  # a stranger's words steer no terminal
     ):
         with pytest.raises(SystemExit) as end, one_line_errors(), one_line_errors():
             raise error

@@ -7,7 +7,7 @@ import torch
 
 from ccnet import distributed
 from ccnet.evaluation.inference import Inference
-from ccnet.out_of_memory import OutOfMemoryError, training_memory_errors
+from ccnet.out_of_memory import OutOfMemoryError, inference_memory_errors, training_memory_errors
 
 CUDA = (
     "CUDA out of memory. Tried to allocate 1.16 GiB. GPU 0 has a total capacity of 7.79 GiB of which 512.00 MiB is free"
@@ -112,11 +112,31 @@ def test_parts_are_equal() -> None:
 
 
 def test_inference_has_other_ways() -> None:
-    """Oracle: none of training's keys."""
+    """Oracle: none of training's keys; val is told of windows, which it does not take by itself."""
 
-    def huge(_image: torch.Tensor) -> None:
-        raise torch.OutOfMemoryError(CUDA)
+    class Huge:
+        align_corners = False
+
+        def __call__(self, _image: torch.Tensor, /) -> None:
+            raise torch.OutOfMemoryError(CUDA)
 
     with pytest.raises(OutOfMemoryError, match=r"inference ran .* 1.16 GiB .*evaluation=sliding_window") as caught:
-        Inference()(huge, torch.zeros(1, 3, 2, 2))  # type: ignore[arg-type]
+        Inference().answer(Huge(), torch.zeros(1, 3, 2, 2))
+    assert "(--slide in val; windows change the score)" in str(caught.value)
     assert "trainer." not in str(caught.value)
+
+
+def test_a_function_can_be_explained_as_a_whole() -> None:
+    """Oracle: the same line on every call; an error that is explained already is left as it is."""
+
+    @inference_memory_errors()
+    def fail(error: Exception) -> None:
+        raise error
+
+    for _ in range(2):
+        with pytest.raises(OutOfMemoryError, match=r"1.16 GiB more"):
+            fail(torch.OutOfMemoryError(CUDA))
+    known = OutOfMemoryError("training ran out of memory")
+    with pytest.raises(OutOfMemoryError) as caught:
+        fail(known)
+    assert caught.value is known

@@ -67,9 +67,14 @@ def test_checkpoints_are_found_from_nothing_a_run_or_themselves(config: RunConfi
     assert run.report_folder(best, "val", config) == folder / "report" / "step_0000001_val"
     augmented = compose_config(["evaluation=multi_scale_flip", "evaluation.crop_size=[8,9]"])
     assert run.report_folder(best, "val", augmented).name == "step_0000001_val_0.75_1_1.25_flip_slide8x9"
-    assert run.report_folder(tmp_path / "copy", "val", config) == Path("report/copy_val")
+    assert run.report_folder(tmp_path / "copy", "val", config) == tmp_path / "report" / "copy_val"
     told = ["head.recurrence=3", "evaluation.flip=true", "dataset.root=/x"]
-    assert run.report_folder(tmp_path / "copy", "val", config, told) == Path("report/copy_val_head.recurrence=3")
+    named = run.report_folder(tmp_path / "copy", "val", config, told)
+    assert named == tmp_path / "report" / "copy_val_head.recurrence=3_dataset.root=-x"
+    long = [f"dataset.root=/{letter * 300}" for letter in "ab"]
+    first, second = (run.report_folder(tmp_path / "copy", "val", config, [word]).name for word in long)
+    assert first != second
+    assert len(first) == len(second) == run.LONGEST_NAME
     with pytest.raises(CheckpointError, match="no such run or checkpoint"):
         run.find_checkpoint(str(tmp_path / "gone"))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from ccnet import build, checkpoint, sealed_folder, session
+from ccnet import build, build_training, checkpoint, sealed_folder, session
 from ccnet.config import compose_config
 from ccnet.data.class_pixels import class_pixels
 from ccnet.errors import CheckpointError
@@ -52,7 +52,7 @@ def test_terms_are_shown_and_class_weights_are_made_once(
         weights = " ".join(f"{weight:.3g}" for weight in weights_from_pixels(rule, pixels))  # type: ignore[arg-type]
         assert f"loss.{name}.class_weights: {weights}" in caplog.messages
 
-    monkeypatch.setattr(build, "class_pixels", lambda *_, **__: pytest.fail("counted again"))
+    monkeypatch.setattr(build_training, "class_pixels", lambda *_, **__: pytest.fail("counted again"))
     session.train(config, words)
 
 

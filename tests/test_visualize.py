@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ccnet.visualize import colorize, confusion_figure, index_png, overlay, save_png, side_by_side
+from ccnet.visualize import ERROR_COLOR, colorize, error_map, index_png, overlay, save_png, side_by_side
 
 PALETTE = [(255, 0, 0), (0, 255, 0), (7, 8, 9)]
 MASK = np.array([[0, 1, 2], [2, 255, 0]], dtype=np.uint8)
@@ -91,7 +91,18 @@ def test_a_failed_save_leaves_the_old_file(tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a.png": b"an older file"}
 
 
-def test_confusion_figure_grows_with_the_classes() -> None:
-    """Oracle: room for 44 pixels a class on both sides; long and non-latin names are drawn too."""
-    sizes = [confusion_figure(np.eye(n, dtype=np.int64), ["straße " * 9] * n).size for n in (1, 3)]
-    assert [b - a for a, b in zip(*sizes, strict=True)] == [88, 88]
+def test_a_png_names_its_software(tmp_path: Path) -> None:
+    """Oracle: the text that Pillow reads; none where none is given."""
+    save_png(tmp_path / "a.png", np.zeros((2, 2, 3), np.uint8), software="ccnet")
+    save_png(tmp_path / "b.png", np.zeros((2, 2, 3), np.uint8))
+    for name, expected in (("a", {"Software": "ccnet"}), ("b", {})):
+        with Image.open(tmp_path / f"{name}.png") as picture:
+            assert picture.info == expected
+
+
+def test_error_map_by_hand() -> None:
+    """Oracle: wrong pixels in the colour of errors, ignored ones black whatever was predicted, right ones between a
+    third of the way from white to the image's grey."""
+    image = np.array([[(0, 0, 0), (255, 255, 255), (90, 90, 90), (10, 20, 30)]], np.uint8)
+    mask, prediction = np.array([[0, 1, 2, 255]], np.uint8), np.array([[0, 1, 0, 0]], np.uint8)
+    assert error_map(image, mask, prediction).tolist() == [[[170] * 3, [255] * 3, list(ERROR_COLOR), [0] * 3]]

@@ -1,42 +1,52 @@
-"""Evaluates: python tools/val.py [--checkpoint RUN_OR_CHECKPOINT] [--aug-eval] [key=value ...]."""
+"""Evaluates: python tools/val.py [--checkpoint RUN_OR_CHECKPOINT ...] [--split SPLIT] [--aug-eval] [key=value ...]."""
 
 import logging
+import os
+from dataclasses import replace
 from pathlib import Path
 
 from ccnet.command_line import MODEL_KEYS, effective_overrides, evaluation_parser, parse
 from ccnet.errors import one_line_errors
 
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # see train.py
+
 
 def main() -> None:
-    """Scores a checkpoint on its validation split."""
-    parser = evaluation_parser(__doc__)
+    """Scores checkpoints on a split, with a report each; several of them end in a table."""
+    parser = evaluation_parser(__doc__, several_checkpoints=True)
     parser.add_argument("--split", help="data split; the run's val_split where not given")
+    parser.add_argument(
+        "--format-only", choices=["cityscapes"], help="write what the test server takes, and score nothing"
+    )
     arguments = parse(parser)
     overrides = effective_overrides(arguments, (*MODEL_KEYS, "dataset", "trainer.workers"))
 
-    from ccnet import build, distributed, run
+    from ccnet import distributed, run
     from ccnet.allocator import keep_freed_memory
-    from ccnet.evaluation.report import print_scores, track, write_pictures, write_report
-    from ccnet.loaded_model import MODEL_PARTS, load_model
+    from ccnet.evaluation.score_table import print_comparison, print_scores
+    from ccnet.validation import submit, validate
 
+    paths = list(dict.fromkeys(run.find_checkpoint(where) for where in arguments.checkpoint or [None]))
+    outputs = [Path(arguments.output) if arguments.output else None] * len(paths)
+    if arguments.output and len(paths) > 1:
+        outputs = [Path(arguments.output) / name for name in run.distinct_names(paths)]
     device = distributed.setup(arguments.device)
     keep_freed_memory(device)
-    path = run.find_checkpoint(arguments.checkpoint)
-    loaded = load_model(path, device, overrides, (*MODEL_PARTS, "dataset"), arguments.allow_target)
-    split = arguments.split or loaded.config.val_split
-    dataset = build.build_dataset(loaded.config, split)
-    loaded.require_classes_of(dataset)
-    evaluate = build.build_evaluator(loaded.config, dataset, device, track=track)
-    scores = evaluate(loaded.model)
-    assert scores is not None  # nothing asks this evaluation to stop
-    if distributed.is_main():
-        folder = (
-            Path(arguments.output) if arguments.output else run.report_folder(path, split, loaded.config, overrides)
-        )
-        write_report(folder, scores, run.evaluation_record(loaded, split))
-        write_pictures(folder / "pictures", evaluate.pictures, dataset.palette)
-        print(f"report in {folder}")
-        print_scores(scores)
+    outcomes = {}
+    for path, output in zip(paths, outputs, strict=True):
+        options = (path, device, overrides, arguments.split, output, arguments.allow_target)
+        if arguments.format_only:
+            written, folder = submit(*options)
+            if distributed.is_main():
+                print(f"{written} images in {folder}")
+            continue
+        outcome, folder = validate(*options)
+        if distributed.is_main():
+            print(f"report in {folder / 'report.html'}")
+            print_scores(outcome)
+        outcomes[str(path)] = replace(outcome, pictures=(), worst=())  # several would fill the memory
+    if len(outcomes) > 1 and distributed.is_main():
+        print_comparison(outcomes)
     distributed.shutdown()
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import zoom  # type: ignore[import-untyped]
+from scipy.ndimage import zoom
 from torch import Tensor
 from torch.nn import functional as F
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ccnet import build, checkpoint, run
+from ccnet import build, build_training, checkpoint, run
 from ccnet.allocator import keep_freed_memory
 from ccnet.benchmarks import measure
 from ccnet.benchmarks.measure import Measured, Row, Step, compare, interleaved, summary
@@ -128,7 +128,7 @@ def build_run(config: RunConfig, device: str) -> Run:
     """The loop as a session builds it, and as many batches as a call takes."""
     torch.manual_seed(config.seed)
     model = build.build_model(config, CLASSES, pretrained=False).to(device)
-    trainer = build.build_trainer(config, model, torch.device(device))
+    trainer = build_training.build_trainer(config, model, torch.device(device))
     return Run(model, trainer, [made_batch(config) for _ in range(STEPS)])
 
 
@@ -167,7 +167,7 @@ def bare_loop(config: RunConfig, device: str) -> Call:
     layout = torch.channels_last if config.trainer.channels_last else torch.contiguous_format
     model = model.to(memory_format=layout)
     criterion = build.build_loss(config).to(device)
-    optimizer = build.build_optimizer(config, model)
+    optimizer = build_training.build_optimizer(config, model)
     schedule = build.build_part(config.schedule, max_steps=config.trainer.max_steps)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
     batches = [made_batch(config) for _ in range(STEPS)]

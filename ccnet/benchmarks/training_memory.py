@@ -11,7 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ccnet import build
+from ccnet import build, build_training
 from ccnet.benchmarks.measure import Measured, Row, Step, compare, run
 from ccnet.config import compose_config
 from ccnet.schema import Precision, RunConfig
@@ -113,7 +113,8 @@ def build_step(config: RunConfig) -> tuple[Trainer, list[dict[str, Any]]]:
     settings = config.trainer
     precision = Precision.bf16 if settings.precision == Precision.fp16 else settings.precision
     plain = replace(config, trainer=replace(settings, channels_last=False, compile=False, precision=precision))
-    trainer = build.build_trainer(plain, build.build_model(plain, CLASSES, pretrained=False), torch.device("cpu"))
+    model = build.build_model(plain, CLASSES, pretrained=False)
+    trainer = build_training.build_trainer(plain, model, torch.device("cpu"))
     if settings.channels_last:  # of the images alone: the layout of fake weights cannot be changed
         trainer.memory_format = torch.channels_last
     trainer.guard = AlwaysTaken()  # type: ignore[assignment]

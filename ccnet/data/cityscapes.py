@@ -9,7 +9,7 @@ import numpy as np
 
 from ccnet.data.label_map import LabelMap, table_of
 from ccnet.data.pairing import paired, require_folder
-from ccnet.data.sample import IGNORE_INDEX, Color, FilePair, SegmentationDataset, read_stored
+from ccnet.data.sample import IGNORE_INDEX, Color, FilePair, LabelledImages, SegmentationDataset, read_stored
 from ccnet.errors import ConfigError, DataError
 
 logger = logging.getLogger("ccnet")
@@ -40,8 +40,10 @@ NUM_VERIFIED = 3  # files of train ids, each time that the data set is opened
 IMAGE_SUFFIX = "_leftImg8bit.png"
 LABEL_IDS = np.array([label_id for label_id, _ in CLASSES.values()], dtype=np.uint8)
 
+LabelIds = np.ndarray[tuple[int], np.dtype[np.uint8]]
 
-def label_table() -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
+
+def label_table() -> LabelIds:
     """labelId (0..255) -> train id, 255 for what is not evaluated; an id that Cityscapes does not know stays itself,
     so that the reader can complain about it."""
     table = np.arange(256, dtype=np.uint8)
@@ -82,6 +84,7 @@ class Cityscapes(SegmentationDataset):
         images = {name: path for part in parts for name, path in _images(Path(root), part).items()}
         names = list(CLASSES) if class_names is None else class_names
         colors = [color for _, color in CLASSES.values()] if palette is None else palette
+        self.label_map = label_map
         if split == "test":
             pairs = [FilePair(name, images[name], None) for name in sorted(images)]
             super().__init__(pairs, names, colors)
@@ -95,6 +98,33 @@ class Cityscapes(SegmentationDataset):
         else:
             table = label_table() if label_map is None else table_of(label_map, len(names))
             super().__init__(paired(images, ids, where), names, colors, table)
+
+    @property
+    def label_ids(self) -> LabelIds:
+        """The labelId of each class (C,), which is what the test server wants to see.
+
+        Raises:
+            ConfigError: the label map gives a class to several labelIds, or to none.
+        """
+        if self.label_map is None:
+            return LABEL_IDS
+        table = table_of(self.label_map, self.num_classes)[:NUM_LABEL_IDS]
+        ids = [np.flatnonzero(table == index) for index in range(self.num_classes)]
+        for name, own in zip(self.class_names, ids, strict=True):
+            if len(own) != 1:
+                raise ConfigError(f"dataset.label_map makes {name} of labelIds {own.tolist()}; a submission needs one")
+        return np.concatenate(ids).astype(np.uint8)
+
+
+def label_ids_of(dataset: LabelledImages) -> LabelIds:
+    """The labelId of each class of a data set (C,).
+
+    Raises:
+        ConfigError: it is not Cityscapes, or as `Cityscapes.label_ids`.
+    """
+    if not isinstance(dataset, Cityscapes):
+        raise ConfigError(f"{type(dataset).__name__} has no labelIds of Cityscapes to submit; use dataset=cityscapes")
+    return dataset.label_ids
 
 
 def _images(root: Path, part: str) -> dict[str, Path]:

@@ -7,6 +7,7 @@ where a run was interrupted.
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from functools import lru_cache, partial
+from itertools import groupby
 from typing import Literal, NotRequired, TypedDict, TypeVar
 
 import numpy as np
@@ -93,7 +94,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
     """
     sizes = {sample["image"].shape[:2] for sample in samples}
     if len(sizes) > 1:
-        raise DataError(f"images of different sizes {sorted(sizes)} in one batch; evaluate with batch size 1")
+        raise DataError(f"images of different sizes {sorted(sizes)} in one batch; set augmentation.crop_size")
     image = torch.from_numpy(np.stack([sample["image"] for sample in samples])).permute(0, 3, 1, 2)
     mask = torch.from_numpy(np.stack([sample["mask"] for sample in samples]))
     batch: Batch = {"image": image, "mask": mask, "name": [sample["name"] for sample in samples]}
@@ -175,12 +176,18 @@ def evaluation_batches(
 ) -> Generator[Batch, None, None]:
     """Every image once, in order, shared by the ranks without padding; none is ever left out.
 
+    The ranks take the images in turns. Only images of equal size that follow each other are put together.
+
+    Args:
+        batch_size: of the largest batches.
+
     Raises:
         DataError: an image that cannot be read, a worker that died or gave nothing in `timeout` seconds.
     """
     indices = range(rank, len(dataset), world_size)
     batches = [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]
-    return load(partial(_read, dataset), batches, workers, timeout, partial(listed_files, dataset))
+    for equals in load(partial(_read, dataset), batches, workers, timeout, partial(listed_files, dataset)):
+        yield from equals
 
 
 def _counted(batches: Iterator[Batch], bad: BadSamples) -> Generator[Batch, None, None]:
@@ -192,8 +199,9 @@ def _counted(batches: Iterator[Batch], bad: BadSamples) -> Generator[Batch, None
         bad.report()
 
 
-def _read(dataset: LabelledImages, indices: Iterable[int]) -> Batch:
-    return collate([dataset[index] for index in indices])
+def _read(dataset: LabelledImages, indices: Iterable[int]) -> list[Batch]:
+    samples = (dataset[index] for index in indices)
+    return [collate([*equals]) for _, equals in groupby(samples, lambda sample: sample["image"].shape)]
 
 
 def listed_files(dataset: LabelledImages, indices: Iterable[int]) -> str:

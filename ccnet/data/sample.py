@@ -14,6 +14,7 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from torch.utils.data import Dataset
 
 from ccnet.data.palette import as_color
+from ccnet.data.rgb import as_rgb
 from ccnet.errors import ConfigError, DataError
 
 IGNORE_INDEX = 255
@@ -78,13 +79,9 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     """An image file -> uint8 (H, W, 3) RGB, turned upright as its EXIF orientation says.
 
     Raises:
-        DataError: not an image of a known format, or a damaged or truncated one.
+        DataError: not an image of a known format, a damaged or truncated one, or one that `as_rgb` refuses.
     """
-    image = _open(path)
-    if image.mode.startswith(("I", "F")):
-        raise DataError(f"image {path} has {image.mode} pixels; convert it to 8 bits a channel")
-    image.info.pop("transparency", None)  # Pillow would warn that it drops it
-    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+    return as_rgb(_open(path), f"image {path}")
 
 
 def read_mask(path: Path) -> NDArray[np.int64]:

@@ -1,117 +1,165 @@
 """A model against a labelled data set."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import hashlib
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import repeat
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ccnet.evaluation.metrics import ConfusionMatrix, CrossEntropy, Scores
-from ccnet.evaluation.outcome import Picture
+from ccnet.evaluation.answers import Answer, labels_and_likelihood
+from ccnet.evaluation.boundary import BoundaryCounts
+from ccnet.evaluation.metrics import IGNORE_INDEX, ConfusionMatrix, Scores, mean_loss
+from ccnet.evaluation.outcome import ImageScores, Outcome, Picture
+from ccnet.evaluation.worst import WorstPictures
+
+Batch = Mapping[str, Any]
+"""image: uint8 (B, 3, H, W); mask: uint8 (B, H, W); name: B names; region, where regions are named: uint8 (B, H, W)."""
 
 
-class Batch(Protocol):
-    """image: uint8 (B, 3, H, W); mask: uint8 (B, H, W); name: B names; region, where regions are named: uint8
-    (B, H, W)."""
+class Asks(Protocol):
+    """What an `Inference` does."""
 
-    def __getitem__(self, key: str, /) -> Any: ...
+    def answer(self, model: nn.Module, image: Tensor, /) -> Answer:
+        """What a model says about images (B, 3, H, W)."""
+        ...
 
 
 @dataclass
 class Evaluator:
-    """Called with a model, scores it on all batches; keeps the scores and the first pictures.
+    """Called with a model, scores it on all batches; keeps what it found.
 
     Args:
-        batches: makes a fresh pass over this rank's share of the data.
-        inference: (model, image) -> probabilities.
+        batches: makes a fresh pass over this rank's share of the data, of which the ranks take the images in turns.
+        inference: asks the model.
         class_names: one per class.
         device: where the model is.
         sum_over_ranks: adds up the counts of all ranks.
+        gather: the items of all ranks: the first of each, then the second of each, and so on.
         region_names: where pixels are counted once more by the region in which they lie: a name per index in the
             batches' `region`; pixels of other values lie in none.
-        num_pictures: how many samples to keep.
+        num_pictures: how many of the first samples to keep.
+        num_worst: how many samples of the lowest mean IoU to keep.
         track: wraps the batches, to show progress.
         should_stop: asked before each batch whether to leave the evaluation; enough if one rank is told so.
     """
 
     batches: Callable[[], Iterable[Batch]]
-    inference: Callable[[nn.Module, Tensor], Tensor]
+    inference: Asks
     class_names: Sequence[str]
     device: torch.device
     sum_over_ranks: Callable[[Tensor], Tensor] = lambda counts: counts
+    gather: Callable[[Sequence[Any]], list[Any]] = list
     region_names: Sequence[str] = ()
     num_pictures: int = 4
+    num_worst: int = 20
     track: Callable[[Iterable[Batch]], Iterable[Batch]] = lambda batches: batches
     should_stop: Callable[[], bool] = lambda: False
-    pictures: list[Picture] = field(default_factory=list, init=False)
-    scores: Scores | None = field(default=None, init=False)
+    outcome: Outcome | None = field(default=None, init=False)
 
     def __call__(self, model: nn.Module) -> Scores | None:
         """Scores over the whole data set; every module's mode is as before afterwards.
 
         Returns:
-            None where `should_stop` said so on any rank; scores and pictures then are those of the last evaluation.
+            None where `should_stop` said so on any rank; the outcome then is that of the last evaluation.
         """
-        counts = _Counts(len(self.class_names), self.region_names, self.device)
-        pictures: list[Picture] = []
+        share = _Share(self)
         stopped = False
-        with _evaluation_mode(model):
+        with evaluation_mode(model):
             for batch in self.track(self.batches()):
                 stopped = self.should_stop()
                 if stopped:
                     break
-                probabilities = self.inference(model, batch["image"].to(self.device))
-                prediction = probabilities.argmax(dim=1)
-                counts.update(batch, probabilities, prediction)
-                pictures += self._pictures(batch, prediction, self.num_pictures - len(pictures))
+                mask = batch["mask"].to(self.device)
+                answer = self.inference.answer(model, batch["image"].to(self.device))
+                share.add(batch, mask, *labels_and_likelihood(answer, mask))
         if self.sum_over_ranks(torch.tensor(int(stopped), device=self.device)) > 0:
             return None
-        self.scores, self.pictures = counts.scores(self.class_names, self.sum_over_ranks), pictures
-        return self.scores
-
-    def _pictures(self, batch: Batch, prediction: Tensor, room: int) -> list[Picture]:
-        if room <= 0:
-            return []
-        images = batch["image"].permute(0, 2, 3, 1).numpy()
-        predictions = prediction.to("cpu", torch.uint8).numpy()
-        regions = batch["region"].numpy() if self.region_names else repeat(None)
-        kept = zip(batch["name"][:room], images, batch["mask"].numpy(), predictions, regions, strict=False)
-        return [Picture(*parts) for parts in kept]
+        self.outcome = share.joined()
+        return self.outcome.scores
 
 
-class _Counts:
-    """What an evaluation adds up on this rank."""
+class _Share:
+    """What this rank has found, and what all have."""
 
-    def __init__(self, num_classes: int, region_names: Sequence[str], device: torch.device) -> None:
-        self.device = device
+    def __init__(self, settings: Evaluator) -> None:
+        self.settings = settings
+        num_classes = len(settings.class_names)
         self.whole = ConfusionMatrix(num_classes)
-        self.regions = {name: ConfusionMatrix(num_classes) for name in region_names}
-        self.cross_entropy = CrossEntropy(device)
+        self.boundary = BoundaryCounts(num_classes)
+        self.regions = {name: ConfusionMatrix(num_classes) for name in settings.region_names}
+        self.images: list[ImageScores] = []
+        self.first: list[Picture] = []
+        self.worst = WorstPictures(settings.num_worst)
 
-    def update(self, batch: Batch, probabilities: Tensor, prediction: Tensor) -> None:
-        mask = batch["mask"].to(self.device)
-        self.whole.update(prediction, mask)
-        self.cross_entropy.update(probabilities, mask)
-        for index, region in enumerate(self.regions.values()):
-            inside = batch["region"].to(self.device) == index
-            region.update(prediction[inside], mask[inside])
+    def add(self, batch: Batch, mask: Tensor, prediction: Tensor, likelihood: Tensor) -> None:
+        """Takes the images of a batch one by one."""
+        for index, name in enumerate(batch["name"]):
+            counts = self.whole.update(prediction[index], mask[index])
+            self.boundary.update(prediction[index], mask[index])
+            for number, region in enumerate(self.regions.values()):
+                inside = batch["region"][index].to(mask.device) == number
+                region.update(prediction[index], mask[index].where(inside, IGNORE_INDEX))
+            picture = Picture(
+                name,
+                np.ascontiguousarray(batch["image"][index].permute(1, 2, 0).numpy()),
+                batch["mask"][index].numpy(),
+                prediction[index].cpu().numpy(),
+                batch["region"][index].numpy() if self.regions else None,
+            )
+            overlap = torch.stack([counts.diagonal(), counts.sum(dim=1), counts.sum(dim=0)]).cpu().numpy()
+            loss = mean_loss(likelihood[index], mask[index])
+            self.images.append(ImageScores(name, overlap, loss, _digest(picture)))
+            self.worst.add(self.images[-1].mean_iou, picture)
+            if len(self.first) < self.settings.num_pictures:
+                self.first.append(picture)
 
-    def scores(self, class_names: Sequence[str], sum_over_ranks: Callable[[Tensor], Tensor]) -> Scores:
+    def joined(self) -> Outcome:
         """Of all ranks, each of which calls this."""
+        settings = self.settings
+        images = settings.gather(self.images)
+        regions = {name: self._total(region.counts) for name, region in self.regions.items()}
+        whole, boundary = self._total(self.whole.counts), self._total(self.boundary.counts)
+        scores = Scores(whole, settings.class_names, regions, _mean_loss_of(images), boundary)
+        scored = sorted((image for image in images if not math.isnan(image.mean_iou)), key=lambda image: image.mean_iou)
+        return Outcome(
+            scores,
+            images,
+            self._pictures(images[: settings.num_pictures], self.first),
+            self._pictures(scored[: settings.num_worst], self.worst.pictures),
+        )
 
-        def total(matrix: ConfusionMatrix) -> Tensor:
-            return sum_over_ranks(matrix.counts.to(self.device)).cpu()
+    def _total(self, counts: Tensor) -> Tensor:
+        return self.settings.sum_over_ranks(counts.to(self.settings.device)).cpu()
 
-        regions = {name: total(region) for name, region in self.regions.items()}
-        confusion, loss = total(self.whole), sum_over_ranks(self.cross_entropy.total).cpu()
-        return Scores(confusion, class_names, regions, float(loss / confusion.sum()))
+    def _pictures(self, wanted: Sequence[ImageScores], own: Sequence[Picture]) -> list[Picture]:
+        """Those of the wanted images, of which every rank sends what it has."""
+        names = [image.name for image in wanted]
+        found = {picture.name: picture for picture in self.settings.gather([p for p in own if p.name in names])}
+        return [found[name] for name in names]
+
+
+def _digest(picture: Picture) -> str:
+    """SHA-256 of image and mask, hexadecimal."""
+    hashed = hashlib.sha256(f"{picture.image.shape} {picture.mask.shape}".encode())
+    hashed.update(picture.image.data)
+    hashed.update(np.ascontiguousarray(picture.mask).data)
+    return hashed.hexdigest()
+
+
+def _mean_loss_of(images: Sequence[ImageScores]) -> float:
+    """Over the valid pixels of all images, rounded once: the order of the images and their ranks change no bit."""
+    pixels = [int(image.counts[1].sum()) for image in images]
+    losses = [image.loss * count for image, count in zip(images, pixels, strict=True) if count]
+    return math.fsum(losses) / sum(pixels) if losses else math.nan
 
 
 @contextmanager
-def _evaluation_mode(model: nn.Module) -> Iterator[None]:
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
     """Puts each module's own mode back: frozen norms stay in evaluation mode while the rest trains."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()

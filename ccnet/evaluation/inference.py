@@ -1,85 +1,114 @@
-"""From a model and images to class probabilities: whole images, sliding windows, scales and flips.
+"""How a model is asked about images: whole, in sliding windows, at several scales, mirrored.
 
-Every function is a `Predict`: (model, image (B, 3, H, W)) -> probabilities (B, C, H, W) at the image's own size.
+The functions compose. Each is, takes or makes a `Predict`: (model, image (B, 3, h, w), size (H, W)) -> maps
+(B, C, H, W), where the image may be a view of one of that size: smaller, larger, mirrored.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from typing import Any, Literal, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
+from ccnet.evaluation.answers import Answer, probabilities
+from ccnet.evaluation.maps import Held, Maps, Mean, Mirrored, Resized, Softmax, Windows
 from ccnet.out_of_memory import inference_memory_errors
+
+AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Outputs(Protocol):
-    """What a segmentor returns."""
+    """What a model returns: logits (B, C, h, w), at any stride."""
 
     logits: Tensor
 
 
-Predict = Callable[[nn.Module, Tensor], Tensor]
+class Model(Protocol):
+    """Takes images (B, 3, H, W) RGB 0..255, returns `Outputs`; says how their logits are upsampled."""
+
+    align_corners: Any
+
+    def __call__(self, image: Tensor, /) -> Any: ...
 
 
-def whole(model: nn.Module, image: Tensor) -> Tensor:
-    """One forward pass over the whole image."""
-    logits = model(image).logits.float()
-    return _resize(logits, image.shape[-2:], bool(model.align_corners)).softmax(dim=1)
+Predict = Callable[[Model, Tensor, Sequence[int]], Maps]
+Finish = Callable[[Maps], Maps]
 
 
-def sliding(crop_size: Sequence[int], stride: Sequence[int], batch_size: int = 1) -> Predict:
+def unchanged(logits: Maps) -> Maps:
+    """Leaves the softmax to whoever comes later."""
+    return logits
+
+
+def whole(finish: Finish = Softmax) -> Predict:
+    """One forward pass over the whole image; `finish` is what becomes of its logits."""
+
+    def predict(model: Model, image: Tensor, size: Sequence[int]) -> Maps:
+        return finish(Resized(Held(_logits(model, image)), size, bool(model.align_corners)))
+
+    return predict
+
+
+def sliding(crop_size: Sequence[int], stride: Sequence[int], batch_size: int = 1, finish: Finish = Softmax) -> Predict:
     """Overlapping windows; every pixel gets the mean over the windows that see it.
 
     The last window of a row or column is shifted inward instead of padded; an image smaller than the window in some
     direction is seen whole in that direction.
+
+    Args:
+        crop_size, stride: height and width.
+        batch_size: windows in one forward pass.
+        finish: what becomes of a window's logits before the mean.
     """
 
-    def predict(model: nn.Module, image: Tensor) -> Tensor:
-        windows = list(_windows(image.shape[-2:], crop_size, stride))
-        total, count = None, image.new_zeros(image.shape[-2:], dtype=torch.float32)
-        for start in range(0, len(windows), batch_size):
-            chunk = windows[start : start + batch_size]
-            crops = torch.cat([image[..., rows, columns] for rows, columns in chunk])
-            for (rows, columns), window in zip(chunk, whole(model, crops).split(image.shape[0]), strict=True):
-                if total is None:
-                    total = window.new_zeros(*window.shape[:2], *image.shape[-2:])
-                total[..., rows, columns] += window
-                count[rows, columns] += 1
-        assert total is not None
-        return total / count
+    def predict(model: Model, image: Tensor, size: Sequence[int]) -> Maps:
+        places = list(_windows(image.shape[-2:], crop_size, stride))
+        windows: list[tuple[int, int, Maps]] = []
+        for start in range(0, len(places), batch_size):
+            some = places[start : start + batch_size]
+            crops = torch.cat([image[..., rows, columns] for rows, columns in some])
+            for (rows, columns), own in zip(some, _logits(model, crops).split(len(image)), strict=True):
+                seen = Resized(Held(own), crops.shape[-2:], bool(model.align_corners))
+                windows.append((rows.start, columns.start, finish(seen)))
+        return Resized(Windows(windows, image.shape[-2:]), size, align_corners=False)
 
     return predict
 
 
 def mean_over_views(predict: Predict, scales: Sequence[float], flip: bool) -> Predict:
-    """Mean of the probabilities over the image at each scale, and over its mirror image; views one at a time."""
+    """The mean over the image at each scale, and over its mirror image; views one at a time."""
 
-    def predict_views(model: nn.Module, image: Tensor) -> Tensor:
-        total: Tensor | None = None
-        for view, mirrored in _views(image, scales, flip):
-            probabilities = predict(model, view)
-            probabilities = probabilities.flip(-1) if mirrored else probabilities
-            probabilities = _resize(probabilities, image.shape[-2:], align_corners=False)
-            total = probabilities if total is None else total.add_(probabilities)
-        assert total is not None
-        return total / (len(scales) * (1 + flip))
+    def predict_views(model: Model, image: Tensor, size: Sequence[int]) -> Maps:
+        views: list[Maps] = []
+        for scale in scales:
+            view = _scaled(image, scale)
+            views.append(predict(model, view, size))
+            if flip:
+                views.append(Mirrored(predict(model, view.flip(-1), size)))
+        return Mean(views) if len(views) > 1 else views[0]
 
     return predict_views
 
 
 class Inference:
-    """How a model is asked: a `Predict` made from a configuration.
+    """How a model is asked, made from a configuration.
 
     Args:
-        scales: factors of the image's size; the probabilities are averaged.
+        scales: factors of the image's size; the answers are averaged.
         flip: also asks for the mirrored image at each scale.
         crop_size: height and width of sliding windows; null sees the whole image.
         stride: step of the windows, down and right; two thirds of the crop, rounded up, where null.
-        window_batch_size: windows in one forward pass.
+        average: what is averaged over views and windows: probabilities, or logits, with the softmax at the end.
+        batch_size: images in one forward pass, or windows where there are some.
+        precision: number format of the forward pass; scores are float32 anyway.
+
+    Attributes:
+        batch_size: images of one size that the caller had better put together; 1 where windows fill the batch.
 
     Raises:
-        ValueError: no or non-positive scales, a stride without windows or beyond their size, no window at a time.
+        ValueError: no or non-positive scales, a stride without windows or beyond their size, no image at a time, an
+            unknown average or precision.
     """
 
     def __init__(
@@ -88,50 +117,72 @@ class Inference:
         flip: bool = False,
         crop_size: Sequence[int] | None = None,
         stride: Sequence[int] | None = None,
-        window_batch_size: int = 1,
+        average: Literal["probabilities", "logits"] = "probabilities",
+        batch_size: int = 1,
+        precision: Literal["fp32", "bf16", "fp16"] = "fp32",
     ) -> None:
         if not scales or min(scales) <= 0:
             raise ValueError(f"scales must be positive numbers, got {list(scales)}")
-        if window_batch_size < 1:
-            raise ValueError(f"window_batch_size must be positive, got {window_batch_size}")
-        for name, pair in (("crop_size", crop_size), ("stride", stride)):
-            if pair is not None and len(pair) != 2:
-                raise ValueError(f"{name} must be height and width, got {list(pair)}")
+        if average not in ("probabilities", "logits"):
+            raise ValueError(f"average must be probabilities or logits, got {average}")
+        if precision not in AUTOCAST:
+            raise ValueError(f"precision must be one of {', '.join(AUTOCAST)}, got {precision}")
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be positive, got {batch_size}")
+        self.scales, self.flip, self.average, self.precision = scales, flip, average, precision
+        finish: Finish = Softmax if average == "probabilities" else unchanged
+        self.finish: Finish = unchanged if average == "probabilities" else Softmax
         if crop_size is None:
             if stride is not None:
                 raise ValueError("a stride has no effect without crop_size")
-            predict: Predict = whole
+            self.batch_size, predict = batch_size, whole(finish)
         else:
-            stride = stride or [-(-2 * side // 3) for side in crop_size]
-            if any(not 0 < step <= side for step, side in zip(stride, crop_size, strict=True)):
-                raise ValueError(f"stride {list(stride)} must be positive and at most crop_size {list(crop_size)}")
-            predict = sliding(crop_size, stride, window_batch_size)
-        plain = list(scales) == [1.0] and not flip
-        self.predict = predict if plain else mean_over_views(predict, scales, flip)
+            stride = _checked(crop_size, stride or [-(-2 * side // 3) for side in crop_size])
+            self.batch_size, predict = 1, sliding(crop_size, stride, batch_size, finish)
+        self.predict = mean_over_views(predict, scales, flip)
 
     @torch.inference_mode()
-    def __call__(self, model: nn.Module, image: Tensor) -> Tensor:
-        """(B, 3, H, W) RGB 0..255 -> probabilities (B, C, H, W), float32; the model must be in eval mode.
+    def answer(self, model: Model, image: Tensor) -> Answer:
+        """What the model, which must be in eval mode, says about images (B, 3, H, W) RGB 0..255 of any size.
 
         Raises:
             OutOfMemoryError: with what takes less.
         """
-        with inference_memory_errors():
-            return self.predict(model, image)
+        dtype = AUTOCAST[self.precision]
+        with inference_memory_errors(), torch.autocast(image.device.type, dtype, enabled=dtype is not None):
+            return self.finish(self.predict(model, image, image.shape[-2:]))
+
+    def __call__(self, model: Model, image: Tensor) -> Tensor:
+        """Images (B, 3, H, W) RGB 0..255 -> probabilities (B, C, H, W), float32.
+
+        Raises:
+            OutOfMemoryError: with what takes less.
+        """
+        return probabilities(self.answer(model, image))
+
+    def tiled(self, side: int) -> "Inference":
+        """The same views in square windows, with a stride of two thirds and one at a time: takes less memory."""
+        return Inference(self.scales, self.flip, (side, side), None, self.average, 1, self.precision)
 
 
-def _resize(maps: Tensor, size: Sequence[int], align_corners: bool) -> Tensor:
-    return maps if maps.shape[-2:] == tuple(size) else F.interpolate(maps, size, mode="bilinear",
-                                                                     align_corners=align_corners)  # fmt: skip
+def _scaled(image: Tensor, scale: float) -> Tensor:
+    size = [max(1, round(side * scale)) for side in image.shape[-2:]]
+    if size == list(image.shape[-2:]):
+        return image
+    return F.interpolate(image.float(), size, mode="bilinear", align_corners=False)
 
 
-def _views(image: Tensor, scales: Sequence[float], flip: bool) -> Iterator[tuple[Tensor, bool]]:
-    for scale in scales:
-        size = [max(1, round(side * scale)) for side in image.shape[-2:]]
-        view = _resize(image.float(), size, align_corners=False)
-        yield view, False
-        if flip:
-            yield view.flip(-1), True
+def _logits(model: Model, images: Tensor) -> Tensor:
+    return model(images).logits.float()
+
+
+def _checked(crop_size: Sequence[int], stride: Sequence[int]) -> Sequence[int]:
+    for name, pair in (("crop_size", crop_size), ("stride", stride)):
+        if len(pair) != 2:
+            raise ValueError(f"{name} must be height and width, got {list(pair)}")
+    if any(not 0 < step <= side for step, side in zip(stride, crop_size, strict=True)):
+        raise ValueError(f"stride {list(stride)} must be positive and at most crop_size {list(crop_size)}")
+    return stride
 
 
 def _windows(size: Sequence[int], crop_size: Sequence[int], stride: Sequence[int]) -> Iterator[tuple[slice, slice]]:

@@ -17,43 +17,54 @@ class ConfusionMatrix:
         self.num_classes = num_classes
         self.counts = torch.zeros(num_classes, num_classes, dtype=torch.int64)
 
-    def update(self, prediction: Tensor, mask: Tensor) -> None:
-        """Adds class indices of equal shape; pixels whose mask is 255 do not count.
+    def update(self, prediction: Tensor, mask: Tensor) -> Tensor:
+        """Adds class indices, uint8 and of equal shape; pixels whose mask is 255 do not count.
+
+        Returns:
+            int64 (C, C): what was added.
 
         Raises:
-            ValueError: a class index out of range, which would otherwise vanish or land in another cell.
+            ValueError: a class index out of range, which would otherwise vanish or land in another cell, or tensors
+                of another kind.
         """
-        valid = mask != IGNORE_INDEX
-        true, predicted = mask[valid].long(), prediction[valid].long()
-        for name, index in (("mask", true), ("prediction", predicted)):
-            outside = index[(index < 0) | (index >= self.num_classes)]
-            if outside.numel():
-                raise ValueError(f"{name} holds class {int(outside[0])}, there are {self.num_classes} classes")
-        cells = torch.bincount(true * self.num_classes + predicted, minlength=self.num_classes**2)
-        self.counts = self.counts.to(cells.device) + cells.view(self.num_classes, self.num_classes)
+        if prediction.shape != mask.shape or not prediction.dtype == mask.dtype == torch.uint8:
+            kinds = [f"{each.dtype} {tuple(each.shape)}" for each in (prediction, mask)]
+            raise ValueError(f"prediction and mask must be uint8 and of equal shape, got {' and '.join(kinds)}")
+        # All pairs of bytes: what is out of range or ignored has cells of its own, and need not be sought beforehand.
+        pairs = mask.flatten().int().mul_(256).add_(prediction.flatten())
+        cells = torch.bincount(pairs, minlength=256 * 256).view(256, 256)
+        added = cells[: self.num_classes, : self.num_classes]
+        if added.sum() + cells[IGNORE_INDEX].sum() != mask.numel():
+            self._complain(cells)
+        self.counts = self.counts.to(cells.device) + added
+        return added
+
+    def _complain(self, cells: Tensor) -> None:
+        """Raises:
+        ValueError: naming the first class index out of range.
+        """
+        cells[IGNORE_INDEX] = 0
+        for name, pixels in (("mask", cells.sum(dim=1)), ("prediction", cells.sum(dim=0))):
+            if (outside := pixels[self.num_classes :].nonzero()).numel():
+                label = self.num_classes + int(outside[0])
+                raise ValueError(f"{name} holds class {label}, there are {self.num_classes} classes")
 
 
-class CrossEntropy:
-    """Adds up -log p(true class) over the valid pixels, in float64.
+def mean_loss(likelihood: Tensor, mask: Tensor) -> float:
+    """Mean of -log p(true class) over the valid pixels, in nats; NaN without any.
+
+    It is the same to the bit however many threads compute it.
 
     Args:
-        device: where the sum is; on MPS, which has no float64, it is on the CPU.
+        likelihood: float32 (H, W), the probability of the true class. One that is 0 counts as the smallest normal
+            number: -log p is 87.3 at most.
+        mask: uint8 (H, W); pixels of 255 do not count.
     """
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = torch.device("cpu") if device.type == "mps" else device
-        self.total = torch.zeros((), dtype=torch.float64, device=self.device)
-
-    def update(self, probabilities: Tensor, mask: Tensor) -> None:
-        """Adds the pixels of probabilities (B, C, H, W) whose mask (B, H, W) is not 255.
-
-        A probability that is 0 in float32 counts as the smallest normal number: -log p is 87.3 at most.
-        """
-        valid = mask != IGNORE_INDEX
-        true = mask.where(valid, 0).long()
-        probability = probabilities.gather(1, true[:, None]).squeeze(1)[valid].float()
-        losses = -probability.clamp_min(torch.finfo(torch.float32).tiny).log()
-        self.total += losses.to(self.device).sum(dtype=torch.float64)
+    valid = mask != IGNORE_INDEX
+    losses = -likelihood.clamp_min(torch.finfo(torch.float32).tiny).log().where(valid, 0)
+    losses = losses.cpu() if losses.is_mps else losses  # which has no float64
+    # Row by row: threads would cut a single sum over all pixels into as many parts as they are.
+    return float(losses.sum(dim=-1, dtype=torch.float64).sum() / valid.sum().to(losses.device))
 
 
 @dataclass(frozen=True)
@@ -67,24 +78,44 @@ class Scores:
         class_names: one per class.
         regions: confusion matrix of each region that the data set names; regions need not cover all pixels.
         loss: mean of -log p(true class) over the valid pixels, in nats; NaN where unknown.
+        boundary: int64 (3, C), as `boundary.BoundaryCounts` has it; None where unknown.
     """
 
     confusion: Tensor
     class_names: Sequence[str]
     regions: Mapping[str, Tensor] = field(default_factory=dict)
     loss: float = math.nan
+    boundary: Tensor | None = None
 
     @property
     def iou(self) -> Tensor:
         """Intersection over union per class, in float64."""
-        hits, true, predicted = self._counts()
-        return hits / (true + predicted - hits)
+        return _iou(*self._counts())
 
     @property
     def accuracy(self) -> Tensor:
-        """Share of a class's pixels that were found, per class; NaN without such pixels."""
+        """Recall, the share of a class's pixels that were found, per class; NaN without such pixels."""
         hits, true, _ = self._counts()
         return hits / true
+
+    @property
+    def precision(self) -> Tensor:
+        """Share of the pixels predicted as a class that are of it, per class; NaN where it was never predicted."""
+        hits, _, predicted = self._counts()
+        return hits / predicted
+
+    @property
+    def dice(self) -> Tensor:
+        """Dice coefficient, which is F1, the harmonic mean of precision and recall, per class."""
+        hits, true, predicted = self._counts()
+        return 2 * hits / (true + predicted)
+
+    @property
+    def boundary_iou(self) -> Tensor:
+        """Boundary IoU per class (arXiv:2103.16562); NaN where it is unknown."""
+        if self.boundary is None:
+            return torch.full((len(self.class_names),), math.nan, dtype=torch.float64)
+        return _iou(*self.boundary.double())
 
     @property
     def mean_iou(self) -> float:
@@ -93,6 +124,24 @@ class Scores:
     @property
     def mean_accuracy(self) -> float:
         return float(self.accuracy.nanmean())
+
+    @property
+    def mean_precision(self) -> float:
+        return float(self.precision.nanmean())
+
+    @property
+    def mean_dice(self) -> float:
+        return float(self.dice.nanmean())
+
+    @property
+    def mean_boundary_iou(self) -> float:
+        return float(self.boundary_iou.nanmean())
+
+    @property
+    def frequency_weighted_iou(self) -> float:
+        """Mean of the IoUs, each weighed by its class's share of the valid pixels."""
+        _, true, _ = self._counts()
+        return float((self.iou * true).nansum() / true.sum())
 
     @property
     def pixel_accuracy(self) -> float:
@@ -107,7 +156,16 @@ class Scores:
     def as_dict(self) -> dict[str, float]:
         """The means, in 0..1 but for the loss, each class as `IoU/CLASS` and each region as `aAcc/REGION`, as far as
         defined."""
-        means = {"mIoU": self.mean_iou, "mAcc": self.mean_accuracy, "aAcc": self.pixel_accuracy, "loss": self.loss}
+        means = {
+            "mIoU": self.mean_iou,
+            "mAcc": self.mean_accuracy,
+            "aAcc": self.pixel_accuracy,
+            "mPrecision": self.mean_precision,
+            "mDice": self.mean_dice,
+            "fwIoU": self.frequency_weighted_iou,
+            "mBIoU": self.mean_boundary_iou,
+            "loss": self.loss,
+        }
         classes = {f"IoU/{name}": iou for name, iou in zip(self.class_names, self.iou.tolist(), strict=True)}
         regions = {f"aAcc/{name}": accuracy for name, accuracy in self.region_accuracy.items()}
         return {name: value for name, value in (means | classes | regions).items() if not math.isnan(value)}
@@ -126,8 +184,13 @@ class Scores:
 def score_names(class_names: Sequence[str], region_names: Sequence[str] = ()) -> list[str]:
     """What `Scores.as_dict` calls its values, where all are defined."""
     blank = torch.ones(len(class_names), len(class_names))
-    return list(Scores(blank, class_names, dict.fromkeys(region_names, blank), loss=0.0).as_dict())
+    regions = dict.fromkeys(region_names, blank)
+    return list(Scores(blank, class_names, regions, loss=0.0, boundary=blank.new_ones(3, len(class_names))).as_dict())
+
+
+def _iou(hits: Tensor, true: Tensor, predicted: Tensor) -> Tensor:
+    return hits / (true + predicted - hits)
 
 
 def _pixel_accuracy(confusion: Tensor) -> float:
-    return float(confusion.trace() / confusion.sum())
+    return float(confusion.trace().double() / confusion.sum())

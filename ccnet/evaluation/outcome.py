@@ -1,6 +1,7 @@
 """What an evaluation found, beside the scores themselves."""
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -45,6 +46,12 @@ class ImageScores:
         union = (true + predicted - hits).astype(np.float64)
         return np.divide(hits, union, out=np.full(len(union), np.nan), where=union > 0)
 
+    @property
+    def mean_iou(self) -> float:
+        """Mean over the classes that mask or prediction have; NaN where every pixel is ignored."""
+        scored = self.iou[~np.isnan(self.iou)]
+        return float(scored.mean()) if len(scored) else math.nan
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -67,5 +74,5 @@ class Outcome:
         """SHA-256 over the names and digests of all images in their order: equal for equal data, hexadecimal."""
         found = hashlib.sha256()
         for image in self.images:
-            found.update(f"{image.name}\0{image.digest}\0".encode())
+            found.update(f"{image.name}\0{image.digest}\0".encode(errors="surrogatepass"))
         return found.hexdigest()

@@ -1,20 +1,31 @@
-"""Scores as a table on the terminal and as files."""
+"""What an evaluation leaves in its folder, and what the end of a run says."""
 
 import csv
+import io
 import json
-import math
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import rich.progress
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
+from ccnet.errors import UserError
+from ccnet.evaluation.confusion_figure import confusion_figure
+from ccnet.evaluation.images_csv import write_images
 from ccnet.evaluation.metrics import Scores
-from ccnet.evaluation.outcome import Picture
-from ccnet.visualize import Palette, Rgb, colorize, confusion_figure, overlay, save_png, side_by_side
+from ccnet.evaluation.metrics_json import metrics_dict, plain
+from ccnet.evaluation.outcome import Outcome, Picture
+from ccnet.evaluation.page.document import render
+from ccnet.evaluation.page.run_log import read_run_log
+from ccnet.evaluation.score_table import print_scores
+from ccnet.sealed_folder import read_plain_file
+from ccnet.visualize import Palette, Rgb, colorize, error_map, overlay, save_png, side_by_side
+
+METRICS, PAGE = "metrics.json", "report.html"
+SOFTWARE = "ccnet report"  # what its pictures say about themselves, so that a later report may delete them
+LONGEST_NAME = 50  # letters of a picture's file name
 
 
 class Report(Protocol):
@@ -30,54 +41,38 @@ class Report(Protocol):
         ...
 
 
-def print_scores(scores: Scores) -> None:
-    """A row per class, a line per region, then the summary as the last line."""
-    table = Table("class", "IoU", "accuracy", "pixels")
-    for column in table.columns[1:]:
-        column.justify = "right"
-    pixels = scores.confusion.sum(dim=1).tolist()
-    rows = zip(scores.class_names, scores.iou.tolist(), scores.accuracy.tolist(), pixels, strict=True)
-    for name, iou, accuracy, count in rows:
-        table.add_row(Text(name), _per_cent(iou), _per_cent(accuracy), f"{count:,}")
-    Console(highlight=False).print(table)
-    for name, accuracy in scores.region_accuracy.items():
-        print(f"aAcc {name} {_per_cent(accuracy)}")
-    print(scores.summary())
-
-
-def scores_dict(scores: Scores) -> dict[str, Any]:
-    """Everything in 0..1; a class without score is null, regions are there where the data set names some."""
-    per_class = zip(scores.class_names, scores.iou.tolist(), scores.accuracy.tolist(), strict=True)
-    regions = {name: {"aAcc": _or_null(accuracy)} for name, accuracy in scores.region_accuracy.items()}
-    return {
-        "mIoU": _or_null(scores.mean_iou),
-        "mAcc": _or_null(scores.mean_accuracy),
-        "aAcc": _or_null(scores.pixel_accuracy),
-        "loss": _or_null(scores.loss),
-        "classes": {name: {"IoU": _or_null(iou), "accuracy": _or_null(acc)} for name, iou, acc in per_class},
-        **({"regions": regions} if regions else {}),
-    }
-
-
-def write_report(folder: Path, scores: Scores, about: Mapping[str, Any]) -> None:
-    """metrics.json, confusion_matrix.csv and confusion_matrix.png.
+def write_report(
+    folder: Path, outcome: Outcome, palette: Palette, about: Mapping[str, Any], log: Path | None = None
+) -> None:
+    """Writes report.html, images.csv, confusion_matrix.csv and .png, pictures/ and worst/, and metrics.json last: where
+    that is, all is there. Each file is there whole or as it was; pictures of an earlier report go.
 
     Args:
         folder: made where missing.
-        scores: what to report.
-        about: plain values that say what was evaluated, and how.
+        outcome: what to report.
+        palette: colours of the classes.
+        about: plain values that say what was evaluated, and how; they are part of metrics.json.
+        log: metrics.jsonl of the run, for its curves; it need not be there.
+
+    Raises:
+        UserError: a file cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "confusion_matrix.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["true \\ predicted", *scores.class_names])
-        for name, row in zip(scores.class_names, scores.confusion.tolist(), strict=True):
-            writer.writerow([name, *row])
-    confusion_figure(scores.confusion.numpy(), scores.class_names).save(folder / "confusion_matrix.png")
-    # Last and in one piece: where it is, all is there.
-    aside = folder / ".metrics.json.part"
-    aside.write_text(json.dumps({**scores_dict(scores), **about}, indent=1), encoding="utf-8")
-    aside.replace(folder / "metrics.json")
+    scores, about = outcome.scores, plain(about)
+    metrics = metrics_dict(outcome)
+    page = render(metrics, about, outcome, palette, read_run_log(log) if log else {})
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_pictures(folder, outcome, palette)
+        write_images(folder / "images.csv", outcome.images, scores.class_names)
+        _write(folder / "confusion_matrix.csv", _confusion_csv(scores))
+        save_png(folder / "confusion_matrix.png", confusion_figure(scores.confusion.numpy(), scores.class_names))
+        _write(folder / PAGE, page)
+        _write(folder / METRICS, json.dumps({**metrics, **about}, indent=1, allow_nan=False))
+    except OSError as error:
+        raise UserError(
+            f"{folder} cannot be written ({error.strerror or error}); free some space, mend its permissions or name "
+            "another folder, then run the same command again"
+        ) from error
 
 
 def track(batches: Iterable[Any]) -> Iterable[Any]:
@@ -87,50 +82,38 @@ def track(batches: Iterable[Any]) -> Iterable[Any]:
 
 
 def finish(
-    folder: Path,
-    scores: Scores,
-    pictures: Sequence[Picture],
-    palette: Palette,
-    about: Mapping[str, Any],
-    report: Report | None = None,
+    folder: Path, outcome: Outcome, palette: Palette, about: Mapping[str, Any], report: Report | None = None
 ) -> None:
-    """The end of a training run: report and pictures of its last evaluation; then its own `report`, or the table.
+    """The end of a training run: the report of its last evaluation; then its own `report`, or the table.
 
     Args:
         folder: of the run.
-        scores, pictures, palette: what to report.
+        outcome, palette: what to report.
         about: plain values that tell this end of the run from another.
         report: of the run's own kind.
+
+    Raises:
+        UserError: a file cannot be written.
     """
-    write_pictures(folder / "report" / "pictures", pictures, palette)
-    write_report(folder / "report", scores, about)
+    write_report(folder / "report", outcome, palette, about, folder / "metrics.jsonl")
     if report is not None:
-        report(folder, pictures)
+        report(folder, outcome.pictures)
         return
-    print(f"report and pictures in {folder / 'report'}, checkpoints in {folder / 'checkpoints'}")
-    print_scores(scores)
+    print(f"report in {folder / 'report' / PAGE}, checkpoints in {folder / 'checkpoints'}")
+    print_scores(outcome)
 
 
 def is_reported(folder: Path, about: Mapping[str, Any]) -> bool:
     """Whether `finish` was reached with these values; a longer run has to reach it anew."""
-    try:
-        metrics = json.loads((folder / "report" / "metrics.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(metrics, dict) and {name: metrics.get(name) for name in about} == dict(about)
+    metrics = _read_metrics(folder)
+    return metrics is not None and {name: metrics.get(name) for name in about} == dict(about)
 
 
 def print_finished(folder: Path) -> None:
     """What there is to say about a run that has reached its last step already."""
-    metrics = json.loads((folder / "report" / "metrics.json").read_text(encoding="utf-8"))
-    print(f"{folder} is finished: mIoU {_per_cent(metrics['mIoU'])}; give a new run a name=... of its own")
-
-
-def write_pictures(folder: Path, pictures: Sequence[Picture], palette: Palette) -> None:
-    """Input, truth and prediction side by side, one PNG a sample."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for picture in pictures:
-        save_png(folder / f"{picture.name.replace('/', '_')}.png", panel(picture, palette))
+    miou = (_read_metrics(folder) or {}).get("mIoU")
+    told = f"{100 * miou:.1f}" if isinstance(miou, int | float) else "-"
+    print(f"{folder} is finished: mIoU {told}; give a new run a name=... of its own")
 
 
 def panel(picture: Picture, palette: Palette) -> Rgb:
@@ -139,9 +122,59 @@ def panel(picture: Picture, palette: Palette) -> Rgb:
     return side_by_side([picture.image, truth, prediction])
 
 
-def _per_cent(value: float | None) -> str:
-    return "-" if value is None or math.isnan(value) else f"{100 * value:.1f}"
+def error_panel(picture: Picture, palette: Palette) -> Rgb:
+    """Input, truth, prediction and error side by side (H, 4 W, 3)."""
+    truth, prediction = colorize(picture.mask, palette), colorize(picture.prediction, palette)
+    errors = error_map(picture.image, picture.mask, picture.prediction)
+    return side_by_side([picture.image, truth, prediction, errors])
 
 
-def _or_null(value: float) -> float | None:
-    return None if math.isnan(value) else value
+def _read_metrics(folder: Path) -> dict[str, Any] | None:
+    try:
+        metrics = json.loads(read_plain_file(folder / "report" / METRICS))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return metrics if isinstance(metrics, dict) else None
+
+
+def _write(path: Path, text: str) -> None:
+    aside = path.with_name(f".{path.name}.part")
+    aside.write_bytes(text.encode(errors="replace"))  # a file's name need not be Unicode
+    aside.replace(path)
+
+
+def _confusion_csv(scores: Scores) -> str:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(["true \\ predicted", *scores.class_names])
+    writer.writerows([name, *row] for name, row in zip(scores.class_names, scores.confusion.tolist(), strict=True))
+    return text.getvalue()
+
+
+def _write_pictures(folder: Path, outcome: Outcome, palette: Palette) -> None:
+    """pictures/ and worst/, the latter by rank; what an earlier report left there goes."""
+    worst = {f"{rank:02}_{_file_name(picture)}": picture for rank, picture in enumerate(outcome.worst, start=1)}
+    _fill(folder / "pictures", {_file_name(picture): picture for picture in outcome.pictures}, palette, panel)
+    _fill(folder / "worst", worst, palette, error_panel)
+
+
+def _fill(
+    folder: Path, pictures: Mapping[str, Picture], palette: Palette, draw: Callable[[Picture, Palette], Rgb]
+) -> None:
+    folder.mkdir(exist_ok=True)
+    for name, picture in pictures.items():
+        save_png(folder / name, draw(picture, palette), software=SOFTWARE)
+    for path in folder.glob("*.png"):
+        if path.name not in pictures and _is_own(path):
+            path.unlink()
+
+
+def _is_own(path: Path) -> bool:
+    try:
+        return f"tEXtSoftware\0{SOFTWARE}".encode() in read_plain_file(path)[:200]
+    except OSError:
+        return False
+
+
+def _file_name(picture: Picture) -> str:
+    return re.sub(r"[^\w.,+=-]", "_", picture.name)[-LONGEST_NAME:] + ".png"

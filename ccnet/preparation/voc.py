@@ -104,12 +104,10 @@ def read_sbd_mask(path: Path) -> NDArray[np.uint8]:
     """The classes (H, W) of a file cls/NAME.mat of SBD.
 
     Raises:
-        DataError: scipy is missing, or the file is not what SBD holds.
+        DataError: the file is not what SBD holds.
     """
-    try:
-        from scipy.io import loadmat  # type: ignore[import-untyped]
-    except ImportError:
-        raise DataError("SBD's masks are MATLAB files; pip install scipy to read them") from None
+    from scipy.io import loadmat  # here, as it takes long to import
+
     try:
         mask: NDArray[np.uint8] = loadmat(str(path))["GTcls"][0]["Segmentation"][0]
     except Exception as error:  # scipy raises what it likes for a damaged file

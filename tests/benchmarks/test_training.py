@@ -41,7 +41,7 @@ def test_both_loops_do_the_same_work(config: RunConfig, monkeypatch: pytest.Monk
             ours()
             theirs()
     torch.testing.assert_close(*(model.state_dict() for model in models))
-    assert int(models[0].state_dict()["backbone.stem.0.1.num_batches_tracked"]) == 2 * STEPS
+    assert int(models[0].state_dict()["backbone.features.0.1.num_batches_tracked"]) == 2 * STEPS
 
 
 def test_our_loop_is_watched_as_in_a_run(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -115,7 +115,7 @@ def test_whole_files_of_every_mode_are_read_right_or_refused(tmp_path: Path) -> 
         path = tmp_path / name
         path.write_bytes(whole)
         image = Image.open(io.BytesIO(whole))
-        deep = image.mode.startswith(("I", "F"))
+        deep = image.mode.startswith(("I", "F"))  # 16 bits hold 0..255 here, which would be black
         indices = image.format in MASK_FORMATS and image.mode in MASK_MODES
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

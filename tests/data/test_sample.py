@@ -153,11 +153,34 @@ def test_messages_call_a_sample_by_its_file_or_number(tmp_path: Path) -> None:
     assert sample_files(ContextProbe("val"), 5) == "sample 5"
 
 
-def test_sixteen_bit_images_are_refused(tmp_path: Path) -> None:
-    """Pillow would clip nearly all of them to white."""
-    Image.fromarray(np.full((4, 4), 3000, np.uint16)).save(tmp_path / "deep.png")
-    with pytest.raises(DataError, match=r"deep.png has I;16 pixels; convert it to 8 bits"):
-        read_image(tmp_path / "deep.png")
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_the_upper_half_of_sixteen_bits_is_taken(suffix: str, tmp_path: Path) -> None:
+    """Pillow's own conversion would clip nearly all of them to white. Oracle: NumPy; Pillow's reader of 16-bit colours,
+    which have the same values in each channel."""
+    deep = np.random.default_rng(0).integers(0, 65536, (4, 5), dtype=np.uint16)
+    path = tmp_path / f"deep.{suffix}"
+    Image.fromarray(deep).save(path)
+    found = read_image(path)
+    assert found.dtype == np.uint8
+    assert np.array_equal(found, np.repeat(deep[..., None] // 256, 3, axis=2))
+    colors = np.repeat(deep[..., None], 3, axis=2).astype(">u2")
+    rows = b"".join(b"\0" + row.tobytes() for row in colors)
+    (tmp_path / "colors.png").write_bytes(png(5, 4, color=2, depth=16, data=rows))
+    assert np.array_equal(read_image(tmp_path / "colors.png"), found)
+
+
+def test_depths_that_would_be_lost_are_refused(tmp_path: Path) -> None:
+    """8-bit values in 16 bits would become black; of 32 bits nobody knows the range. All black is black."""
+    for value, suffix, message in (
+        (np.uint16(255), "png", r"deep.png has 16-bit grey of at most 255 out of 65535, which would be black; save it"),
+        (np.int32(7), "tif", r"deep.tif has 32-bit I pixels of unknown range; save it with 8 or 16 bits a channel"),
+        (np.float32(7), "tif", r"deep.tif has 32-bit F pixels"),
+    ):
+        Image.fromarray(np.full((4, 4), value)).save(tmp_path / f"deep.{suffix}")
+        with pytest.raises(DataError, match=message):
+            read_image(tmp_path / f"deep.{suffix}")
+    Image.fromarray(np.zeros((4, 4), np.uint16)).save(tmp_path / "black.png")
+    assert read_image(tmp_path / "black.png").max() == 0
 
 
 @pytest.mark.parametrize("depth", [2, 4])

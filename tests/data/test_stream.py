@@ -2,8 +2,9 @@
 
 import hashlib
 import multiprocessing
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby, islice
+from typing import Any
 
 import albumentations
 import numpy as np
@@ -16,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from ccnet.data.augmentation import ScaleCropFlip
 from ccnet.data.folder import Folder
 from ccnet.data.loader import AugmentedStream, Batch, StepPositions, evaluation_batches, train_batches
+from ccnet.data.sample import Sample
 from tests.conftest import write_folder
 
 STEPS = 8  # of four images; the epochs of five images end within batches
@@ -172,6 +174,47 @@ def test_evaluation_sees_each_image_once_over_all_ranks(dataset: Folder, size: i
         names = sorted(name for share in shares for batch in share for name in batch)
         assert names == sorted(pair.name for pair in images.pairs)
         assert all(len(batch) <= batch_size for share in shares for batch in share)
+
+
+class Sized:
+    """Images of given widths, called by their number."""
+
+    def __init__(self, widths: Sequence[int]) -> None:
+        self.widths = widths
+
+    def __len__(self) -> int:
+        return len(self.widths)
+
+    def __getitem__(self, index: int) -> Sample:
+        width = self.widths[index]
+        return {"image": np.zeros((2, width, 3), np.uint8), "mask": np.zeros((2, width), np.uint8), "name": str(index)}
+
+
+@given(st.lists(st.integers(1, 3), min_size=1, max_size=12), st.integers(1, 5), st.sampled_from([1, 2, 4]))
+@settings(max_examples=60, deadline=None)
+def test_only_images_of_equal_size_are_evaluated_together(widths: list[int], batch_size: int, world_size: int) -> None:
+    """Oracle: each rank's names in order, each in a batch of its own width; what could be put together by the rule, so
+    many of a rank's images at a time and cut where the size changes, is together."""
+    images: Any = Sized(widths)
+    for rank in range(world_size):
+        own = range(rank, len(widths), world_size)
+        expected = [
+            [str(index) for index in equals]
+            for start in range(0, len(own), batch_size)
+            for _, equals in groupby(own[start : start + batch_size], lambda index: widths[index])
+        ]
+        batches = [*evaluation_batches(images, batch_size=batch_size, rank=rank, world_size=world_size)]
+        assert [batch["name"] for batch in batches] == expected
+        for batch in batches:
+            assert {(len(batch["name"]), 2, widths[int(name)]) for name in batch["name"]} == {batch["mask"].shape}
+
+
+def test_workers_put_the_same_images_together() -> None:
+    """Oracle: the batches without workers."""
+    images: Any = Sized([3, 3, 1, 3, 3, 3, 3])
+    for workers in (0, 2):
+        batches = evaluation_batches(images, batch_size=3, workers=workers)
+        assert [batch["name"] for batch in batches] == [["0", "1"], ["2"], ["3", "4", "5"], ["6"]]
 
 
 def test_evaluation_does_not_depend_on_workers(dataset: Folder) -> None:

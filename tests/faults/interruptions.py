@@ -82,7 +82,7 @@ def wait_until(condition: Callable[[], object], victim: Victim, seconds: float =
 def at(config: RunConfig, moment: str, step: int, act: Preparation) -> None:
     """Does something once: between the backward pass and the update of a step, after the first batch of an evaluation,
     in the middle of writing the weights of a step's checkpoint, or before this rank's part in it."""
-    from ccnet.evaluation.evaluator import Evaluator
+    from ccnet.evaluation.evaluator import _Share
     from ccnet.training.milestones import Milestones
     from ccnet.training.trainer import Trainer
 
@@ -95,7 +95,7 @@ def at(config: RunConfig, moment: str, step: int, act: Preparation) -> None:
     if moment == "step":
         before(Trainer, "_update", lambda trainer, *_: once(trainer.step + 1 == step))
     elif moment == "evaluation":
-        before(Evaluator, "_pictures", lambda *_: once(True))
+        before(_Share, "add", lambda *_: once(True))
     elif moment == "before save":
         before(Milestones, "_save", lambda _, saved, __: once(saved == step))
     else:

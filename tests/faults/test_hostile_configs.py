@@ -113,7 +113,7 @@ def targets(canary: Path) -> dict[str, Tree]:
         "ccnet.models.layers.conv.ConvNormAct": {"in_channels": 3, "out_channels": 3},
         "ccnet.models.segmentor.Segmentor": {},
         "ccnet.evaluation.inference.whole": {}, "ccnet.evaluation.inference.Outputs": {},
-        "ccnet.evaluation.inference": {},
+        "ccnet.evaluation.inference": {}, "ccnet.evaluation.inference.Windows": {},
         "ccnet.evaluation.context_probe.ContextProbeReport": {},
         "ccnet.evaluation.report.write_report": {"folder": name},
         "ccnet.evaluation.report.Path.touch": {"self": name}, "ccnet.evaluation.inference.torch.load": {"f": name},
@@ -190,7 +190,10 @@ LARGE: dict[str, Tree] = {
         [1.0] * 30_000, [1e9], [17.0], [0.0], [-1.0], [float("inf")], ["1"], [None])},
     **{f"crop_size {value}": {"evaluation/crop_size": value} for value in (
         [0, 0], [-1, 4], [10**9, 10**9], [4], [4, 4, 4], "4", [4.5, 4], 10**9)},
-    "windows": {"evaluation/crop_size": [4, 4], "evaluation/window_batch_size": 10**9},
+    "windows": {"evaluation/crop_size": [4, 4], "evaluation/batch_size": 10**9},
+    **{f"batch_size {value}": {"evaluation/batch_size": value} for value in (0, -1, 10**9, "1", [1], None, True, 0.5)},
+    **{f"{key} {value}": {f"evaluation/{key}": value} for key in ("average", "precision") for value in (
+        "x", "", None, 1, ["fp32"], {"a": 1})},
     "fusion": {"head/fusion_convs": 1000},
     "mean": {"model/mean": [1.0] * 20_000}, "std": {"model/std": [[1.0]]}, "order": {"model/channel_order": "grb"},
     "a long name": {"name": "x" * 200_000}, "many keys": {f"key{index}": 1 for index in range(9000)},

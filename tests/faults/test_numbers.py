@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ccnet import build, checkpoint, distributed
+from ccnet import build, build_training, checkpoint, distributed
 from ccnet.schema import RunConfig
 from ccnet.training.modes import freeze_norms
 from tests.faults.interruptions import Preparation, ends, on_two_ranks, recorded, spoiled, train_after
@@ -61,8 +61,9 @@ def test_a_bad_step_leaves_no_trace_on_any_rank(
     dumped = [json.loads(line) for line in (place / "run" / "bad_batches.jsonl").read_text().splitlines()]
     (third,) = (row for row in dumped if (row["step"], row["rank"]) == (3, bad))
     share = 2 // num_ranks
-    batch = next(build.build_train_batches(config, build.build_train_set(config), 2))["name"][bad * share :]
-    assert third["names"] == batch
+    dataset = build_training.build_train_set(config)
+    batch = next(build_training.build_train_batches(config, dataset, 2))
+    assert third["names"] == batch["name"][bad * share :]
     assert "nan" in (third["wrong"] if kind == "loss" else third["gradient norm"])
     assert re.search(rf"step 3.* left out: not finite \(.*nan.* on {', '.join(batch)}\n", victims[bad].told())
 
@@ -146,11 +147,11 @@ def fit_frozen(config: RunConfig, path: Path) -> None:
 
     device = distributed.setup("cpu")
     torch.manual_seed(0)
-    dataset = build.build_train_set(config)
+    dataset = build_training.build_train_set(config)
     model = build.build_model(config, dataset.num_classes, pretrained=False)
     freeze_norms(model)
-    trainer = build.build_trainer(config, model, device)
-    trainer.fit(uneven(build.build_train_batches(config, dataset, 0)))
+    trainer = build_training.build_trainer(config, model, device)
+    trainer.fit(uneven(build_training.build_train_batches(config, dataset, 0)))
     if distributed.is_main():
         torch.save(model.state_dict(), path)
     distributed.barrier()
@@ -218,8 +219,8 @@ def test_batches_are_always_full(data: Path, place: Path) -> None:
     """Oracle: five images in batches of two or four for three epochs: no last batch of one, on any rank."""
     for batch_size in (2, 4):
         config = run_config(data, place, f"trainer.batch_size={batch_size}")
-        dataset = build.build_train_set(config)
-        assert {len(batch["name"]) for batch in build.build_train_batches(config, dataset, 0)} == {batch_size}
+        dataset = build_training.build_train_set(config)
+        assert {len(batch["name"]) for batch in build_training.build_train_batches(config, dataset, 0)} == {batch_size}
 
 
 def test_a_norm_of_a_single_number_is_told_before_anything_is_saved(zygote: Zygote, data: Path, place: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from ccnet import build, checkpoint
+from ccnet import build, build_training, checkpoint
 from ccnet.errors import UserError
 from ccnet.fine_tuning import initialize
 from ccnet.loaded_model import load_model
@@ -106,7 +106,7 @@ def make_victim(folder: Path, place: Path) -> Victim:
     """
     config = run_config(folder, folder)
     model = build.build_model(config, len(CLASSES), pretrained=False)
-    trainer, average = build.build_trainer(config, model, CPU), build.build_average(config, model)
+    trainer, average = build_training.build_trainer(config, model, CPU), build_training.build_average(config, model)
     (folder / "log").mkdir()
     log = RunLog(folder / "log", 8, 7, 3, evaluate_every=4, device=CPU)
     parts = {"trainer": trainer, "log": log, "early_stopping": EarlyStopping("mIoU", 3, 0.0, ["mIoU"])}

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ccnet import build
+from ccnet import build, build_training
 from ccnet.config import compose_config
 from ccnet.data.cache import CachedImages
 from ccnet.errors import ConfigError, DataError
@@ -27,7 +27,7 @@ def test_the_training_split_is_cached_and_trained_from(streets: list[str], capsy
         prepare_cache(streets)
         assert capsys.readouterr().out == line.format(written)
     config = compose_config([*streets, "cache=data/cache"])
-    cached, plain = build.build_train_set(config), build.build_dataset(config, "train")
+    cached, plain = build_training.build_train_set(config), build.build_dataset(config, "train")
     assert isinstance(cached, CachedImages)
     assert len(cached) == len(plain)
     for index in range(len(plain)):
@@ -47,7 +47,8 @@ def test_bad_samples_are_left_out_where_training_skips_them(
         prepare_cache(streets)
     prepare_cache([*streets, "trainer.on_bad_sample=skip"])
     assert capsys.readouterr().out.startswith("1 of 3 images newly decoded")  # one was before the error
-    cached = build.build_train_set(compose_config([*streets, "cache=data/cache", "trainer.on_bad_sample=skip"]))
+    config = compose_config([*streets, "cache=data/cache", "trainer.on_bad_sample=skip"])
+    cached = build_training.build_train_set(config)
     assert np.array_equal(cached[2]["image"], plain[2]["image"])
     with pytest.raises(DataError, match=plain.pairs[1].image.name):
         cached[1]
@@ -59,9 +60,9 @@ def test_training_without_the_cache_that_it_names(streets: list[str]) -> None:
     config = compose_config(told)
     build.prepare_dataset(config)
     with pytest.raises(DataError, match=r"the cache other lacks 3 of 3 images.*python tools/prepare_data\.py cache"):
-        build.build_train_set(config)
+        build_training.build_train_set(config)
     prepare_cache(told)
-    assert len(build.build_train_set(config)) == 3
+    assert len(build_training.build_train_set(config)) == 3
 
 
 @pytest.mark.parametrize(("override", "error"), [("dataset=context_probe", DataError), ("dataset.rot=x", ConfigError)])

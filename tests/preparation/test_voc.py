@@ -15,7 +15,7 @@ from torchvision.datasets import SBDataset
 from ccnet.data.voc import VOC, voc_color
 from ccnet.errors import DataError
 from ccnet.preparation import voc as voc_preparation
-from ccnet.preparation.voc import prepare, read_sbd_mask
+from ccnet.preparation.voc import prepare
 
 LISTS = {"train": ["2007_01", "2007_02"], "val": ["2007_03"]}
 SBD_LISTS = {"train": ["2007_02", "2008_04"], "val": ["2007_03", "2008_05"]}  # SBD's parts overlap with VOC's val
@@ -156,13 +156,6 @@ def test_a_download_that_fails_is_one_line(tmp_path: Path, monkeypatch: pytest.M
         prepare(tmp_path / "VOCdevkit" / "VOC2012", download=True)
     with pytest.raises(DataError, match=r"let dataset\.root end in that"):
         prepare(tmp_path / "voc", download=True)
-
-
-def test_scipy_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Oracle: the message, written out."""
-    monkeypatch.setitem(__import__("sys").modules, "scipy.io", None)
-    with pytest.raises(DataError, match="pip install scipy"):
-        read_sbd_mask(tmp_path / "x.mat")
 
 
 @pytest.mark.parametrize("part", ["train", "val"])

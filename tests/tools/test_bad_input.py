@@ -57,7 +57,9 @@ def test_train_says_what_is_wrong(words: list[str], message: str, tmp_path: Path
         ("val.py", [], "there is no runs/latest: train first, or name a run or checkpoint with --checkpoint"),
         ("val.py", ["--checkpoint", "gone"], "gone: no such run or checkpoint folder"),
         ("val.py", ["--stride", "3,3"], "--crop-size and --stride need --slide"),
+        ("val.py", ["--aug-evl"], "unknown option --aug-evl; did you mean --aug-eval?"),
         ("predict.py", ["--input", "gone"], "--input gone: no such file or folder"),
+        ("predict.py", [], "the following arguments are required: --input"),
     ],
 )
 def test_val_and_predict_say_what_is_wrong(tool: str, words: list[str], message: str, tmp_path: Path) -> None:

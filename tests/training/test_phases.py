@@ -253,6 +253,6 @@ def test_the_staged_experiment() -> None:
     for stage in stages:
         phases(stage.start)
         trained.append({name.split(".")[0] for name, value in model.named_parameters() if value.requires_grad})
-        assert model.backbone.stages[0][0].conv1.weight.requires_grad == (stage is stages[-1])
+        assert model.backbone.layer1[0].conv1.weight.requires_grad == (stage is stages[-1])
     assert trained == [{"head", "auxiliary_head"}, *[{"head", "auxiliary_head", "backbone"}] * 2]
     assert compose_config(["+experiment=cityscapes_r2_staged", "+debug=smoke"]).phases == []
