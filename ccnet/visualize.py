@@ -49,6 +49,7 @@ def save_png(path: Path, image: Rgb | Image.Image, software: str | None = None) 
     if software is not None:
         about.add_text("Software", software)
     picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    aside.unlink(missing_ok=True)  # a stranger's link there would lead elsewhere
     picture.save(aside, format="PNG", pnginfo=about)
     aside.replace(path)
 

@@ -91,6 +91,19 @@ def test_a_failed_save_leaves_the_old_file(tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a.png": b"an older file"}
 
 
+def test_a_png_is_not_written_through_a_link(tmp_path: Path) -> None:
+    """Oracle: the bytes of the file that a stranger's links lead to."""
+    (tmp_path / "precious").write_bytes(b"mine")
+    try:
+        for name in ("a.png", ".a.png.part"):
+            (tmp_path / name).symlink_to(tmp_path / "precious")
+    except OSError:
+        pytest.skip("no links here")
+    save_png(tmp_path / "a.png", np.zeros((2, 2, 3), np.uint8))
+    assert (tmp_path / "precious").read_bytes() == b"mine"
+    assert {path.name: path.is_symlink() for path in tmp_path.iterdir()} == {"precious": False, "a.png": False}
+
+
 def test_a_png_names_its_software(tmp_path: Path) -> None:
     """Oracle: the text that Pillow reads; none where none is given."""
     save_png(tmp_path / "a.png", np.zeros((2, 2, 3), np.uint8), software="ccnet")

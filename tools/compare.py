@@ -11,12 +11,13 @@ report folder that tools/val.py wrote.
 import argparse
 from pathlib import Path
 
+from ccnet.command_line import OneLineParser
 from ccnet.errors import ConfigError, one_line_errors
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> OneLineParser:
     """The command line."""
-    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     made.add_argument(
         "runs", nargs="+", type=Path, metavar="RUN", help="A and B; or all of A, with --against or --seeds"
     )
@@ -30,7 +31,10 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     """Reads the reports, compares, prints."""
-    arguments = parser().parse_args()
+    made = parser()
+    arguments, unknown = made.parse_known_args()
+    if unknown:
+        made.error(f"unknown option {unknown[0]}{made.nearest(unknown[0])}")
     if not (arguments.against or arguments.seeds or len(arguments.runs) == 2):
         raise ConfigError("name two runs; --seeds takes runs that differ by their seed only, --against a second group")
 

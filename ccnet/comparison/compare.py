@@ -1,5 +1,6 @@
 """Two evaluations of the same images, or groups of runs that differ by their seed only."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import stdev
@@ -9,8 +10,9 @@ from ccnet.comparison.student import mean_interval, welch_interval
 from ccnet.config import differing_keys
 from ccnet.errors import ConfigError, DataError
 from ccnet.evaluation.bootstrap import Intervals, mean_and_iou, paired
+from ccnet.run import MAY_DIFFER
 
-OF_A_RUN = {"seed", "name", "runs_dir"}  # keys in which the runs of a group may differ
+OF_A_RUN = MAY_DIFFER | {"seed", "name"}  # keys in which the runs of a group may differ
 ONE_RUN_EACH = "one run each: the interval covers the images, not the training; --against compares several seeds"
 SAME_IMAGES = "the interval covers the training, not the images: other images would move all runs"
 
@@ -23,7 +25,7 @@ class Side:
         reports: one, or that of each run of a group.
         scores: of the report, or the means over the group.
         seeds: of the group's runs; empty for a single report.
-        deviation: standard deviation of the group's mIoU.
+        deviation: standard deviation of the group's mIoU; none for a single report, or where a run has no mIoU.
     """
 
     reports: Sequence[RunReport]
@@ -58,11 +60,12 @@ def compare_pair(first: RunReport, second: RunReport) -> Comparison:
 
     Raises:
         DataError: they are of other images, labels or classes.
+        ConfigError: they are one.
     """
-    _require_same_data([first, second])
+    _require_comparable([first, second])
     warnings = _flag_warnings(first, second)
     if first.checkpoint is None or first.checkpoint != second.checkpoint:
-        warnings.append("one run each: the interval covers the images, not the training; see --against for more seeds")
+        warnings.append(ONE_RUN_EACH)
     found = paired(first.images, second.images)
     sides = [Side([first], found.first), Side([second], found.second)]
     return Comparison(sides, found.difference, f"paired bootstrap over {len(first.images)} images", warnings)
@@ -73,9 +76,9 @@ def compare_groups(first: Sequence[RunReport], second: Sequence[RunReport]) -> C
 
     Raises:
         DataError: they are of other images, labels or classes.
-        ConfigError: the runs of a group differ by more than their seed, or not by that.
+        ConfigError: the runs of a group differ by more than their seed, or not by that; or one is there twice.
     """
-    _require_same_data([*first, *second])
+    _require_comparable([*first, *second])
     sides = [_side(first), _side(second)]
     columns = zip(_columns(first), _columns(second), strict=True)
     mean, *iou = (welch_interval(*pair) for pair in columns)
@@ -88,16 +91,17 @@ def describe_group(reports: Sequence[RunReport]) -> Comparison:
 
     Raises:
         DataError: they are of other images, labels or classes.
-        ConfigError: the runs differ by more than their seed, or not by that.
+        ConfigError: the runs differ by more than their seed, or not by that; or one is there twice.
     """
-    _require_same_data(reports)
+    _require_comparable(reports)
     return Comparison([_side(reports)], None, f"Student's t over {len(reports)} seeds", [SAME_IMAGES])
 
 
 def _side(reports: Sequence[RunReport]) -> Side:
-    mean_iou, *iou = _columns(reports)
+    seeds, (mean_iou, *iou) = _seeds(reports), _columns(reports)
     scores = Intervals(mean_interval(mean_iou), [mean_interval(values) for values in iou])
-    return Side(reports, scores, _seeds(reports), stdev(mean_iou))
+    deviation = None if any(map(math.isnan, mean_iou)) else stdev(mean_iou)
+    return Side(reports, scores, seeds, deviation)
 
 
 def _columns(reports: Sequence[RunReport]) -> list[tuple[float, ...]]:
@@ -142,7 +146,11 @@ def _flags_that_differ(first: RunReport, second: RunReport) -> list[str]:
     return [f"{key}: {one.get(key, 'absent')} -> {two.get(key, 'absent')}" for key in keys]
 
 
-def _require_same_data(reports: Sequence[RunReport]) -> None:
+def _require_comparable(reports: Sequence[RunReport]) -> None:
+    places = [report.path.resolve() for report in reports]
+    for report, place in zip(reports, places, strict=True):
+        if places.count(place) > 1:
+            raise ConfigError(f"{report.path} is named twice; a report compared with itself tells nothing")
     first = reports[0]
     for other in reports[1:]:
         where = f"{first.path} and {other.path} cannot be compared"

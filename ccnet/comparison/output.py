@@ -14,6 +14,7 @@ from ccnet.comparison.compare import Comparison, Side
 from ccnet.errors import DataError
 from ccnet.evaluation.bootstrap import LEVEL, Interval, Intervals
 from ccnet.evaluation.score_table import printable
+from ccnet.sealed_folder import write_file
 
 PERCENT = f"{100 * LEVEL:.0f} %"
 LEGEND = "* distinguishable from zero, each class by itself: of 20 that do not differ, one is marked by chance"
@@ -59,10 +60,10 @@ def write_json(path: Path, comparison: Comparison) -> None:
     if comparison.difference:
         plain["difference"] = _scores_dict(comparison.difference, names)
         plain["distinguishable"] = comparison.difference.mean_iou.excludes_zero
-    aside = path.with_name(f".{path.name}.part")
+    if path.is_dir():
+        raise DataError(f"{path} is a folder; name a file with --json")
     try:
-        aside.write_text(json.dumps(plain, indent=1), encoding="utf-8")
-        aside.replace(path)
+        write_file(path, json.dumps(plain, indent=1).encode())
     except OSError as error:
         raise DataError(f"{path} cannot be written ({error}); name another file with --json") from error
 
@@ -73,7 +74,7 @@ def _side_dict(side: Side, class_names: Sequence[str]) -> dict[str, Any]:
         {"report": str(report.path), "seed": seed, "checkpoint": report.checkpoint, "mIoU": _or_null(report.mean_iou)}
         for report, seed in zip(side.reports, seeds, strict=True)
     ]
-    deviation = {} if side.deviation is None else {"standard_deviation": side.deviation}
+    deviation = {} if not side.seeds else {"standard_deviation": side.deviation}
     return {"runs": runs, **deviation, **_scores_dict(side.scores, class_names)}
 
 
@@ -107,8 +108,8 @@ def _table(comparison: Comparison) -> Table:
 
 
 def _spread(side: Side) -> str:
-    deviation = 100 * (side.deviation or 0.0)
-    return f"{_percent(side.scores.mean_iou.value)}, standard deviation {deviation:.2f}, {_range(side.scores.mean_iou)}"
+    mean, deviation = side.scores.mean_iou, math.nan if side.deviation is None else side.deviation
+    return f"{_percent(mean.value)}, standard deviation {_percent(deviation)}, {_range(mean)}"
 
 
 def _percent(value: float) -> str:

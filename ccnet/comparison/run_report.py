@@ -55,7 +55,7 @@ class RunReport:
             DataError: it lies in none.
             ConfigError: the configuration cannot be read.
         """
-        runs = [folder / CONFIG for folder in (self.path.parent, self.path.parent.parent)]
+        runs = [folder / CONFIG for folder in self.path.resolve().parents[:2]]
         found = next((path for path in runs if path.is_file()), None)
         if found is None:
             raise DataError(f"{self.path} lies in no run, whose {CONFIG} would tell its seed; name a run")

@@ -12,17 +12,27 @@ images it is too narrow as well; and it holds the trained model for given, so it
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-
-from ccnet.evaluation.outcome import ImageScores
 
 LEVEL = 0.95
 RESAMPLES = 10_000
 BLOCK = 1 << 20  # images drawn at a time, over all draws of a block: 8 MB an array
 
 Floats = NDArray[np.float64]
+
+
+class Counted(Protocol):
+    """An image: the name of the sample, and its counts, int64 (3, C): pixels of each class that are right, in the mask,
+    and predicted."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def counts(self) -> NDArray[np.int64]: ...
 
 
 @dataclass(frozen=True)
@@ -68,7 +78,7 @@ class Compared:
     difference: Intervals
 
 
-def intervals(images: Sequence[ImageScores], resamples: int = RESAMPLES, seed: int = 0) -> Intervals:
+def intervals(images: Sequence[Counted], resamples: int = RESAMPLES, seed: int = 0) -> Intervals:
     """95 % intervals of mIoU and IoU; the same for the same arguments, on any machine.
 
     A class that no image of a draw has, in mask or prediction, is left out of that draw's mean, as it is of the data
@@ -86,9 +96,7 @@ def intervals(images: Sequence[ImageScores], resamples: int = RESAMPLES, seed: i
     return _intervals(_scores(counts.sum(axis=0))[0], _resampled(counts, resamples, seed)[:, 0], _holders(counts))
 
 
-def paired(
-    first: Sequence[ImageScores], second: Sequence[ImageScores], resamples: int = RESAMPLES, seed: int = 0
-) -> Compared:
+def paired(first: Sequence[Counted], second: Sequence[Counted], resamples: int = RESAMPLES, seed: int = 0) -> Compared:
     """Intervals of two models and of their difference, from the same draws of the same images.
 
     A class that only one of them has counts in that one's mean, and has no difference.
@@ -109,12 +117,12 @@ def paired(
     return Compared(one, two, _intervals(values[1] - values[0], samples[:, 1] - samples[:, 0], _holders(counts)))
 
 
-def mean_and_iou(images: Sequence[ImageScores]) -> Floats:
+def mean_and_iou(images: Sequence[Counted]) -> Floats:
     """mIoU of all images together, then the IoU of each class, (1 + C); NaN where there is none."""
     return _scores(_counts([images]).sum(axis=0))[0]
 
 
-def _counts(models: Sequence[Sequence[ImageScores]]) -> Floats:
+def _counts(models: Sequence[Sequence[Counted]]) -> Floats:
     """Counts (N, M, 3, C) of M models; float64 holds them, and their sums below 2**53, exactly."""
     if not models[0]:
         raise ValueError("there are no images to draw from")

@@ -4,6 +4,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ccnet.errors import UserError
 from ccnet.evaluation.answers import Answer, labels_and_likelihood
 from ccnet.evaluation.boundary import BoundaryCounts
 from ccnet.evaluation.metrics import IGNORE_INDEX, ConfusionMatrix, Scores, mean_loss
@@ -66,6 +68,9 @@ class Evaluator:
 
         Returns:
             None where `should_stop` said so on any rank; the outcome then is that of the last evaluation.
+
+        Raises:
+            UserError: the model answers NaN; on all ranks alike.
         """
         share = _Share(self)
         stopped = False
@@ -116,12 +121,15 @@ class _Share:
             self.images.append(ImageScores(name, overlap, loss, _digest(picture)))
             self.worst.add(self.images[-1].mean_iou, picture)
             if len(self.first) < self.settings.num_pictures:
-                self.first.append(picture)
+                self.first.append(deepcopy(picture))  # views would keep the whole batch
 
     def joined(self) -> Outcome:
         """Of all ranks, each of which calls this."""
         settings = self.settings
         images = settings.gather(self.images)
+        for image in images:
+            if math.isnan(image.loss) and image.counts[1].any():
+                raise UserError(f"{image.name}: the model answers NaN; leave out --amp, or take another checkpoint")
         regions = {name: self._total(region.counts) for name, region in self.regions.items()}
         whole, boundary = self._total(self.whole.counts), self._total(self.boundary.counts)
         scores = Scores(whole, settings.class_names, regions, _mean_loss_of(images), boundary)

@@ -11,11 +11,12 @@ import numpy as np
 
 from ccnet.errors import DataError
 from ccnet.evaluation.outcome import ImageScores
-from ccnet.sealed_folder import read_plain_file
+from ccnet.sealed_folder import read_plain_file, write_file
 
 ABOUT = ["name", "mIoU", "aAcc", "loss", "digest"]
 COUNTS = ["hits", "true", "predicted"]  # pixels of a class that are right, in the mask, and predicted
 MOST_BYTES = 1 << 26  # 5000 images of 150 classes are 13 MB
+MOST_CLASSES = 255  # 8-bit masks tell no more apart
 MOST_DIGITS = 10  # of a count of pixels
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -41,9 +42,7 @@ def write_images(path: Path, images: Sequence[ImageScores], class_names: Sequenc
         means = (image.mean_iou, accuracy, image.loss)
         told = ["" if math.isnan(value) else repr(float(value)) for value in means]
         writer.writerow([image.name, *told, image.digest, *image.counts.T.ravel().tolist()])
-    aside = path.with_name(f".{path.name}.part")
-    aside.write_bytes(text.getvalue().encode(errors="surrogatepass"))  # a file's name need not be Unicode
-    aside.replace(path)
+    write_file(path, text.getvalue().encode(errors="surrogatepass"))  # a file's name need not be Unicode
 
 
 def read_images(path: Path) -> tuple[list[ImageScores], list[str]]:
@@ -74,9 +73,13 @@ def _columns(class_names: Sequence[str]) -> list[str]:
 
 
 def _class_names(header: Sequence[str]) -> list[str]:
+    if len(header) > len(ABOUT) + len(COUNTS) * MOST_CLASSES:
+        raise ValueError(f"{len(header)} columns are more than those of {MOST_CLASSES} classes")
     names = [column.removeprefix("hits/") for column in header[len(ABOUT) :: len(COUNTS)]]
     if header != [*ABOUT, *_columns(names)] or not names:
         raise ValueError(f"expected the columns {', '.join(ABOUT)}, then hits/, true/, predicted/ of each class")
+    if len(set(names)) < len(names):
+        raise ValueError("a class stands there twice")
     return names
 
 

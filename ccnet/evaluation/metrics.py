@@ -57,11 +57,11 @@ def mean_loss(likelihood: Tensor, mask: Tensor) -> float:
 
     Args:
         likelihood: float32 (H, W), the probability of the true class. One that is 0 counts as the smallest normal
-            number: -log p is 87.3 at most.
+            number: -log p is 87.3 at most. One that rounding took beyond 1 counts as 1.
         mask: uint8 (H, W); pixels of 255 do not count.
     """
     valid = mask != IGNORE_INDEX
-    losses = -likelihood.clamp_min(torch.finfo(torch.float32).tiny).log().where(valid, 0)
+    losses = -likelihood.clamp(torch.finfo(torch.float32).tiny, 1).log().where(valid, 0)
     losses = losses.cpu() if losses.is_mps else losses  # which has no float64
     # Row by row: threads would cut a single sum over all pixels into as many parts as they are.
     return float(losses.sum(dim=-1, dtype=torch.float64).sum() / valid.sum().to(losses.device))
@@ -71,7 +71,8 @@ def mean_loss(likelihood: Tensor, mask: Tensor) -> float:
 class Scores:
     """Scores of a confusion matrix (rows: truth, columns: prediction).
 
-    A class that neither mask nor prediction contains has no score (NaN) and is left out of the means.
+    A class that neither mask nor prediction contains has no score (NaN) and is left out of the means. Accuracy needs
+    the mask: a class that is only predicted has none, as in mmsegmentation.
 
     Args:
         confusion: of all valid pixels.
@@ -100,9 +101,9 @@ class Scores:
 
     @property
     def precision(self) -> Tensor:
-        """Share of the pixels predicted as a class that are of it, per class; NaN where it was never predicted."""
-        hits, _, predicted = self._counts()
-        return hits / predicted
+        """Share of the pixels predicted as a class that are of it, per class; 0 where it was never predicted."""
+        hits, true, predicted = self._counts()
+        return (hits / predicted.clamp_min(1)).where(true + predicted > 0, math.nan)
 
     @property
     def dice(self) -> Tensor:

@@ -1,10 +1,10 @@
 """All figures of an evaluation as plain values: the content of metrics.json."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ccnet.evaluation.bootstrap import Interval, intervals
+from ccnet.evaluation.bootstrap import Interval
 from ccnet.evaluation.metrics import Scores
 from ccnet.evaluation.outcome import Outcome
 
@@ -16,14 +16,14 @@ def metrics_dict(outcome: Outcome) -> dict[str, Any]:
     where the data set names some. An interval is [low, high], 95 % of a bootstrap over images.
     """
     scores = outcome.scores
-    means, found = scores.as_dict(), intervals(outcome.images) if outcome.images else None
+    means = scores.as_dict()
     regions = {name: {"aAcc": _defined(accuracy)} for name, accuracy in scores.region_accuracy.items()}
     return {
         **{name: _defined(means.get(name, math.nan)) for name in MEANS},
-        "mIoU_interval": _ends(found.mean_iou) if found else None,
+        "mIoU_interval": _ends(outcome.intervals.mean_iou),
         "images": len(outcome.images),
         "fingerprint": outcome.fingerprint,
-        "classes": _classes(scores, found.iou if found else [Interval(math.nan)] * len(scores.class_names)),
+        "classes": _classes(scores, outcome.intervals.iou),
         **({"regions": regions} if regions else {}),
     }
 
@@ -37,7 +37,7 @@ def plain(value: Any) -> Any:
     return _defined(value) if isinstance(value, float) else value
 
 
-def _classes(scores: Scores, ious: Any) -> dict[str, dict[str, Any]]:
+def _classes(scores: Scores, ious: Sequence[Interval]) -> dict[str, dict[str, Any]]:
     columns = {
         "IoU": scores.iou,
         "accuracy": scores.accuracy,

@@ -4,10 +4,12 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ccnet.evaluation.bootstrap import Interval, Intervals, intervals
 from ccnet.evaluation.metrics import Scores
 
 
@@ -68,6 +70,13 @@ class Outcome:
     images: Sequence[ImageScores]
     pictures: Sequence[Picture] = ()
     worst: Sequence[Picture] = ()
+
+    @cached_property
+    def intervals(self) -> Intervals:
+        """95 % of a bootstrap over the images, which takes seconds: once, and only if asked for."""
+        if self.images:
+            return intervals(self.images)
+        return Intervals(Interval(math.nan), [Interval(math.nan)] * len(self.scores.class_names))
 
     @property
     def fingerprint(self) -> str:

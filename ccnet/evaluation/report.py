@@ -11,16 +11,16 @@ from typing import Any, Protocol
 import rich.progress
 from rich.console import Console
 
-from ccnet.errors import UserError
 from ccnet.evaluation.confusion_figure import confusion_figure
 from ccnet.evaluation.images_csv import write_images
 from ccnet.evaluation.metrics import Scores
 from ccnet.evaluation.metrics_json import metrics_dict, plain
 from ccnet.evaluation.outcome import Outcome, Picture
+from ccnet.evaluation.output_folder import writing_into
 from ccnet.evaluation.page.document import render
 from ccnet.evaluation.page.run_log import read_run_log
 from ccnet.evaluation.score_table import print_scores
-from ccnet.sealed_folder import read_plain_file
+from ccnet.sealed_folder import read_plain_file, write_file
 from ccnet.visualize import Palette, Rgb, colorize, error_map, overlay, save_png, side_by_side
 
 METRICS, PAGE = "metrics.json", "report.html"
@@ -55,24 +55,18 @@ def write_report(
         log: metrics.jsonl of the run, for its curves; it need not be there.
 
     Raises:
-        UserError: a file cannot be written.
+        UserError: a file cannot be written, or the folder or one of its own is a link.
     """
     scores, about = outcome.scores, plain(about)
     metrics = metrics_dict(outcome)
     page = render(metrics, about, outcome, palette, read_run_log(log) if log else {})
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    with writing_into(folder):
         _write_pictures(folder, outcome, palette)
         write_images(folder / "images.csv", outcome.images, scores.class_names)
         _write(folder / "confusion_matrix.csv", _confusion_csv(scores))
         save_png(folder / "confusion_matrix.png", confusion_figure(scores.confusion.numpy(), scores.class_names))
         _write(folder / PAGE, page)
         _write(folder / METRICS, json.dumps({**metrics, **about}, indent=1, allow_nan=False))
-    except OSError as error:
-        raise UserError(
-            f"{folder} cannot be written ({error.strerror or error}); free some space, mend its permissions or name "
-            "another folder, then run the same command again"
-        ) from error
 
 
 def track(batches: Iterable[Any]) -> Iterable[Any]:
@@ -138,9 +132,7 @@ def _read_metrics(folder: Path) -> dict[str, Any] | None:
 
 
 def _write(path: Path, text: str) -> None:
-    aside = path.with_name(f".{path.name}.part")
-    aside.write_bytes(text.encode(errors="replace"))  # a file's name need not be Unicode
-    aside.replace(path)
+    write_file(path, text.encode(errors="replace"))  # a file's name need not be Unicode
 
 
 def _confusion_csv(scores: Scores) -> str:
@@ -152,20 +144,18 @@ def _confusion_csv(scores: Scores) -> str:
 
 
 def _write_pictures(folder: Path, outcome: Outcome, palette: Palette) -> None:
-    """pictures/ and worst/, the latter by rank; what an earlier report left there goes."""
-    worst = {f"{rank:02}_{_file_name(picture)}": picture for rank, picture in enumerate(outcome.worst, start=1)}
-    _fill(folder / "pictures", {_file_name(picture): picture for picture in outcome.pictures}, palette, panel)
-    _fill(folder / "worst", worst, palette, error_panel)
+    """pictures/ and worst/; what an earlier report left there goes."""
+    for name, pictures, draw in (("pictures", outcome.pictures, panel), ("worst", outcome.worst, error_panel)):
+        with writing_into(folder / name):
+            _fill(folder / name, pictures, palette, draw)
 
 
-def _fill(
-    folder: Path, pictures: Mapping[str, Picture], palette: Palette, draw: Callable[[Picture, Palette], Rgb]
-) -> None:
-    folder.mkdir(exist_ok=True)
-    for name, picture in pictures.items():
+def _fill(folder: Path, pictures: Sequence[Picture], palette: Palette, draw: Callable[[Picture, Palette], Rgb]) -> None:
+    named = {f"{number:02}_{_file_name(picture)}": picture for number, picture in enumerate(pictures, start=1)}
+    for name, picture in named.items():
         save_png(folder / name, draw(picture, palette), software=SOFTWARE)
     for path in folder.glob("*.png"):
-        if path.name not in pictures and _is_own(path):
+        if path.name not in named and _is_own(path):
             path.unlink()
 
 

@@ -2,13 +2,13 @@
 
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ccnet.evaluation.bootstrap import Interval, Intervals, intervals
+from ccnet.evaluation.bootstrap import Interval
 from ccnet.evaluation.outcome import Outcome
 
 WIDE = 100  # columns that all figures need; fewer leave precision, Dice and the count of pixels out
@@ -17,31 +17,30 @@ WITHOUT_TERMINAL = 100
 
 def print_scores(outcome: Outcome) -> None:
     """A row per class, a line per region, a line of further means, then the summary as the last line."""
-    scores, found = outcome.scores, _intervals(outcome)
+    scores = outcome.scores
     console = _console()
-    console.print(score_table(outcome, found, console.width))
+    console.print(score_table(outcome, console.width))
     for name, accuracy in scores.region_accuracy.items():
         print(f"aAcc {name} {_per_cent(accuracy)}")
     print(
-        f"mIoU 95 % {_ends(found.mean_iou)} over {len(outcome.images)} images"
+        f"mIoU 95 % {_ends(outcome.intervals.mean_iou)} over {len(outcome.images)} images"
         f"  fwIoU {_per_cent(scores.frequency_weighted_iou)}"
         f"  mBIoU {_per_cent(scores.mean_boundary_iou)}  loss {_loss(scores.loss)}"
     )
     print(scores.summary())
 
 
-def score_table(outcome: Outcome, found: Intervals, width: int) -> Table:
+def score_table(outcome: Outcome, width: int) -> Table:
     """A row per class, in per cent; below 100 columns without precision, Dice and pixels.
 
     Args:
         outcome: of the evaluation.
-        found: intervals of its images.
         width: columns of the terminal.
     """
     scores, wide = outcome.scores, width >= WIDE
     columns = {
         "IoU": map(_per_cent, scores.iou.tolist()),
-        "95 %": map(_ends, found.iou),
+        "95 %": map(_ends, outcome.intervals.iou),
         "accuracy": map(_per_cent, scores.accuracy.tolist()),
         **({"precision": map(_per_cent, scores.precision.tolist())} if wide else {}),
         **({"Dice": map(_per_cent, scores.dice.tolist())} if wide else {}),
@@ -55,25 +54,27 @@ def score_table(outcome: Outcome, found: Intervals, width: int) -> Table:
 
 
 def print_comparison(outcomes: Mapping[str, Outcome]) -> None:
-    """A row for each of several evaluations, the best mIoU marked.
+    """A row for each of several evaluations, the best mIoU marked where all are of the same images and classes.
 
     Args:
         outcomes: by what was evaluated; at least one.
     """
     table = _table("", "mIoU", "95 %", "mAcc", "aAcc", "mBIoU", "loss")
-    best = max(outcomes, key=lambda name: _or_least(outcomes[name].scores.mean_iou))
+    best = _best(outcomes)
     for name, outcome in outcomes.items():
         scores = outcome.scores
         shares = (scores.mean_accuracy, scores.pixel_accuracy, scores.mean_boundary_iou)
         table.add_row(
             printable(f"{'*' if name == best else ' '} {name}"),
             _per_cent(scores.mean_iou),
-            _ends(_intervals(outcome).mean_iou),
+            _ends(outcome.intervals.mean_iou),
             *map(_per_cent, shares),
             _loss(scores.loss),
             style="bold" if name == best else "",
         )
     _console().print(table)
+    if not _are_comparable(outcomes.values()):
+        print("not of the same images or classes: no best")
 
 
 def printable(text: str) -> Text:
@@ -81,10 +82,16 @@ def printable(text: str) -> Text:
     return Text("".join(letter if letter.isprintable() else "?" for letter in text))
 
 
-def _intervals(outcome: Outcome) -> Intervals:
-    if outcome.images:
-        return intervals(outcome.images)
-    return Intervals(Interval(math.nan), [Interval(math.nan)] * len(outcome.scores.class_names))
+def _best(outcomes: Mapping[str, Outcome]) -> str | None:
+    """Which has the highest mIoU; None where the data are not the same, or nothing has a score."""
+    if not _are_comparable(outcomes.values()):
+        return None
+    scored = {name: outcome.scores.mean_iou for name, outcome in outcomes.items()}
+    return max((name for name in scored if not math.isnan(scored[name])), key=scored.__getitem__, default=None)
+
+
+def _are_comparable(outcomes: Iterable[Outcome]) -> bool:
+    return len({(outcome.fingerprint, tuple(outcome.scores.class_names)) for outcome in outcomes}) == 1
 
 
 def _console() -> Console:
@@ -114,7 +121,3 @@ def _ends(interval: Interval) -> str:
 
 def _loss(loss: float) -> str:
     return "-" if math.isnan(loss) else f"{loss:.4f}"
-
-
-def _or_least(value: float) -> float:
-    return -1.0 if math.isnan(value) else value

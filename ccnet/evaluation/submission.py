@@ -11,6 +11,7 @@ from torch import nn
 
 from ccnet.evaluation.answers import labels
 from ccnet.evaluation.evaluator import Asks, evaluation_mode
+from ccnet.evaluation.output_folder import writing_into
 from ccnet.visualize import save_png
 
 IMAGE_SUFFIX = "_leftImg8bit"
@@ -36,13 +37,16 @@ def write_submission(
 
     Returns:
         How many this rank has written.
+
+    Raises:
+        UserError: a file cannot be written, or the folder is a link.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     written = 0
     with evaluation_mode(model):
         for batch in batches:
             found = labels(inference.answer(model, batch["image"].to(device))).cpu().numpy()
-            for name, prediction in zip(batch["name"], found, strict=True):
-                save_png(folder / f"{PurePosixPath(name).name}{IMAGE_SUFFIX}.png", table[prediction])
-                written += 1
+            with writing_into(folder):
+                for name, prediction in zip(batch["name"], found, strict=True):
+                    save_png(folder / f"{PurePosixPath(name).name}{IMAGE_SUFFIX}.png", table[prediction])
+            written += len(found)
     return written

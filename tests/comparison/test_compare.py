@@ -1,5 +1,7 @@
 """Comparisons of reports that were made up, so that the answer is known."""
 
+import math
+import re
 import statistics
 from dataclasses import replace
 from pathlib import Path
@@ -41,7 +43,7 @@ def group(folder: Path, config: str, share: float, seeds: tuple[int, ...] = (0, 
 
 def test_a_pair() -> None:
     """Oracle: the paired bootstrap of the images, and the warning that one run each is."""
-    first, second = report(0.8), report(0.9, seed=1)
+    first, second = report(0.8), report(0.9, seed=1, path=Path("other/report"))
     found = compare_pair(first, second)
     expected = paired(first.images, second.images)
     assert [side.scores for side in found.sides] == [expected.first, expected.second]
@@ -55,11 +57,11 @@ def test_a_pair() -> None:
 def test_one_checkpoint_asked_in_two_ways() -> None:
     """Oracle: the warning names what differs; that training is not covered matters only between two checkpoints."""
     first = replace(report(0.8), checkpoint="abc")
-    second = replace(first, flags={**PLAIN, "flip": "True"})
+    second = replace(first, path=Path("run/report/flip"), flags={**PLAIN, "flip": "True"})
     (warning,) = compare_pair(first, second).warnings
     assert warning == "NOT EVALUATED IN THE SAME WAY (flip: False -> True): the difference is of that, too"
-    assert compare_pair(first, first).warnings == []
-    (unknown,) = compare_pair(first, replace(first, flags=None)).warnings
+    assert compare_pair(first, replace(second, flags=PLAIN)).warnings == []
+    (unknown,) = compare_pair(first, replace(second, flags=None)).warnings
     assert "does not say how it was evaluated" in unknown
     assert len(compare_pair(first, replace(second, checkpoint="def")).warnings) == 2
 
@@ -79,13 +81,50 @@ def test_what_cannot_be_compared() -> None:
             first, images=[*images[:-1], replace(images[-1], digest="f" * 64)]
         ),
     }
-    for message, other in cases.items():
-        with pytest.raises(DataError, match=f"run/report and run/report cannot be compared: .*{message}"):
+    for message, changed in cases.items():
+        other = replace(changed, path=Path("other/report"))
+        with pytest.raises(DataError, match=f"run/report and other/report cannot be compared: .*{message}"):
             compare_pair(first, other)
         with pytest.raises(DataError, match=message):
             describe_group([first, other])
         with pytest.raises(DataError, match=message):
-            compare_groups([first, first], [first, other])
+            compare_groups([first], [other])
+
+
+def test_a_report_compared_with_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: a line that names it, however its path is written and wherever it stands."""
+    monkeypatch.chdir(tmp_path)
+    one, same = report(0.8), report(0.8, path=tmp_path / "run" / "x" / ".." / "report")
+    other = report(0.9, path=Path("other"))
+    with pytest.raises(ConfigError, match="is named twice"):
+        compare_pair(one, same)
+    with pytest.raises(ConfigError, match="run/report is named twice; a report compared with itself tells"):
+        describe_group([one, other, same])
+    with pytest.raises(ConfigError, match="is named twice"):
+        compare_groups([one, other], [same, other])
+
+
+def test_a_group_without_any_score(tmp_path: Path, config: str) -> None:
+    """Oracle: no mean, no deviation, and the reason, where no image has a valid pixel."""
+    reports = [
+        replace(each, images=[replace(image, counts=0 * image.counts) for image in each.images])
+        for each in group(tmp_path, config, 0.8)
+    ]
+    (side,) = describe_group(reports).sides
+    assert side.deviation is None
+    assert math.isnan(side.scores.mean_iou.value)
+    assert side.scores.mean_iou.reason == "not there in every run"
+
+
+def test_runs_may_differ_by_what_changes_no_score(tmp_path: Path, config: str) -> None:
+    """Oracle: the keys in which a run that goes on may differ as well."""
+    reports = group(tmp_path, config, 0.8)
+    path = reports[1].path.parent / "config.yaml"
+    text = path.read_text(encoding="utf-8")
+    changed = re.sub(r"(?m)^(  workers|  save_every|  log_every): .*$", r"\1: 3", text)
+    assert changed != text
+    path.write_text(changed, encoding="utf-8")
+    assert list(describe_group(reports).sides[0].seeds) == [0, 1, 2]
 
 
 def test_a_group(tmp_path: Path, config: str) -> None:
@@ -117,9 +156,9 @@ def test_groups_that_are_none(tmp_path: Path, config: str) -> None:
     """Oracle: the keys that differ, the seed that is there twice, the run that is alone, other flags."""
     reports = group(tmp_path, config, 0.8, seeds=(0, 1))
     with pytest.raises(ConfigError, match="two runs of one group have seed 1"):
-        describe_group([reports[1], reports[1]])
+        describe_group([reports[1], replace(reports[1], path=reports[1].path.parent / "again")])
     with pytest.raises(ConfigError, match="alone is no group of seeds; name two runs or more"):
-        compare_groups(reports, reports[:1])
+        compare_groups(reports[:1], reports[1:])
     for changes in ({"flags": {**PLAIN, "flip": "True"}}, {"network": "[3]"}):
         with pytest.raises(DataError, match="were not evaluated in the same way"):
             describe_group([reports[0], replace(reports[1], **changes)])

@@ -13,6 +13,7 @@ from ccnet.comparison.run_report import RunReport
 from ccnet.errors import DataError
 from ccnet.evaluation.bootstrap import Interval, Intervals
 from tests.comparison.made_reports import CLASSES, made_images
+from tests.evaluation.links import link_to
 
 ABSENT = Interval(math.nan, reason="not there")
 A = Side(
@@ -76,6 +77,17 @@ def test_a_group(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[-1] == summary(GROUP)
 
 
+def test_a_group_without_any_score(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Oracle: the line written out, null in the file: nothing there is no deviation of 0."""
+    side = replace(A, seeds=[7], deviation=None, scores=Intervals(ABSENT, [ABSENT] * 2))
+    group = replace(GROUP, sides=[side])
+    assert summary(group) == "mIoU -, standard deviation -, not there (95 % Student's t over 3 seeds)"
+    print_comparison(group)
+    assert "0.00" not in capsys.readouterr().out
+    write_json(tmp_path / "out.json", group)
+    assert json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))["A"]["standard_deviation"] is None
+
+
 def test_names_steer_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     """Oracle: no escape in what is printed."""
     reports = [replace(A.reports[0], path=Path("\x1b[31mrun"), class_names=["\x1b]0;title\x07", "sky[/red]"])]
@@ -104,6 +116,19 @@ def test_json(tmp_path: Path) -> None:
 
 
 def test_json_that_cannot_be_written(tmp_path: Path) -> None:
-    """Oracle: the line."""
+    """Oracle: the line; nothing is left where a folder has the name."""
+    for path in (Path(), Path(".."), tmp_path):
+        with pytest.raises(DataError, match="is a folder; name a file with --json"):
+            write_json(path, PAIR)
+    assert not list(tmp_path.iterdir())
     with pytest.raises(DataError, match=r"out\.json cannot be written .*; name another file with --json"):
         write_json(tmp_path / "gone" / "out.json", PAIR)
+
+
+def test_json_follows_no_link(tmp_path: Path) -> None:
+    """Oracle: the bytes of the file that links under both names lead to."""
+    (tmp_path / "precious").write_bytes(b"mine")
+    for name in ("out.json", ".out.json.part"):
+        link_to(tmp_path / name, tmp_path / "precious")
+    write_json(tmp_path / "out.json", PAIR)
+    assert (tmp_path / "precious").read_bytes() == b"mine"

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from ccnet.comparison.run_report import read_report
+from ccnet.config import compose_config, to_yaml
 from ccnet.errors import DataError
 from tests.comparison.made_reports import CLASSES, FLAGS, made_images, write_report, write_run
 
@@ -124,6 +125,14 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
         pytest.skip("no links here")
     with pytest.raises(DataError, match=r"images\.csv cannot be read"):
         read_report(folder)
+
+
+def test_the_run_of_a_report_is_found_from_within(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: the run's seed, however the path to its report is written."""
+    run = write_run(tmp_path / "run", 0.8, config=to_yaml(compose_config(overrides=["seed=5"])))
+    for folder, path in ((run / "report", "."), (run, "report"), (run, "."), (run / "report", "..")):
+        monkeypatch.chdir(folder)
+        assert read_report(Path(path)).config().seed == 5
 
 
 def test_a_report_outside_of_a_run_has_no_seed(tmp_path: Path) -> None:

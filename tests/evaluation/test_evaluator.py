@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ccnet.errors import UserError
 from ccnet.evaluation.boundary import BoundaryCounts
 from ccnet.evaluation.evaluator import Evaluator
 from ccnet.evaluation.maps import Held
@@ -172,6 +173,31 @@ def test_an_image_without_labels_has_no_score() -> None:
     assert [math.isnan(image.loss) for image in images] == [True, False]
     assert scored(evaluator(batches=lambda: of_accuracy([math.nan, 1.0]))).loss == 0.0
     assert math.isnan(scored(evaluator(batches=lambda: of_accuracy([math.nan]))).loss)
+
+
+class ByNumbers:
+    """The red channel decides, where it is no 9: there the answer is NaN."""
+
+    def answer(self, model: nn.Module, image: Tensor) -> Held:
+        red = image[:, 0]
+        right = F.one_hot((red % 3).long(), 3).permute(0, 3, 1, 2).float()
+        return Held(right.masked_fill(red[:, None] == 9, math.nan))
+
+
+def test_a_model_that_answers_nan_has_no_score() -> None:
+    """Oracle: a line that names the first such image of any rank, although labels of class 2, which NaN would count as,
+    make it perfect; NaN at ignored pixels alone is of no consequence."""
+    good, bad = of_accuracy([1.0, 0.5]), of_accuracy([1.0])
+    bad[0] = {**bad[0], "image": torch.full((1, 3, 1, 100), 9, dtype=torch.uint8), "name": ["night"]}
+    bad[0]["mask"][:] = 2
+    with pytest.raises(UserError, match="night: the model answers NaN; leave out --amp, or take another checkpoint"):
+        evaluator(batches=lambda: good + bad, inference=ByNumbers())(nn.Identity())
+    elsewhere = found_by(evaluator(batches=lambda: good)).images
+    there = [replace(elsewhere[0], name="there", loss=math.nan)]
+    with pytest.raises(UserError, match="there: the model answers NaN"):
+        evaluator(batches=lambda: good, gather=lambda own: [*own, *there])(nn.Identity())
+    bad[0]["mask"][:] = 255
+    assert scored(evaluator(batches=lambda: good + bad, inference=ByNumbers())).pixel_accuracy == 0.75
 
 
 def test_counts_are_summed_over_ranks_once() -> None:
@@ -359,3 +385,14 @@ def test_the_first_pictures_are_kept(number: int) -> None:
         assert np.array_equal(picture.mask, mask.numpy())
         assert np.array_equal(picture.prediction, predicted(image[None])[0].numpy())
         assert {array.dtype for array in (picture.image, picture.mask, picture.prediction)} == {np.dtype("uint8")}
+
+
+def test_a_picture_holds_nothing_but_itself() -> None:
+    """Oracle: NumPy: its arrays own what they show; none is a part of a batch that would stay with it."""
+    nhwc = [{**each, "image": each["image"].contiguous(memory_format=torch.channels_last)} for each in with_regions()]
+    for samples in (with_regions(), nhwc):
+        outcome = found_by(evaluator(batches=lambda samples=samples: samples, region_names=["near", "far"]))
+        for picture in (*outcome.pictures, *outcome.worst):
+            for array in (picture.image, picture.mask, picture.prediction, picture.region):
+                assert array is not None
+                assert array.flags.owndata

@@ -2,6 +2,7 @@
 
 import csv
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -139,6 +140,25 @@ def test_other_columns(header: str, tmp_path: Path) -> None:
         read_images(path)
 
 
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ([f"class {index}" for index in range(256)], "line 1: 773 columns are more than those of 255 classes"),
+        ([f"{index}" for index in range(20_000)], "line 1: 60005 columns are more than those of 255 classes"),
+        (["sky", "sky"], "line 1: a class stands there twice"),
+    ],
+)
+def test_classes_that_no_mask_can_have(names: list[str], message: str, tmp_path: Path) -> None:
+    """Oracle: the line, and that 255 classes are read."""
+    path = tmp_path / "images.csv"
+    write_images(path, [image("a", [[0] * len(names)] * 3)], names)
+    with pytest.raises(DataError, match=message):
+        read_images(path)
+    most = [f"class {index}" for index in range(255)]
+    write_images(path, [image("a", [[0] * 255] * 3)], most)
+    assert read_images(path)[1] == most
+
+
 def test_a_file_that_was_cut_off(tmp_path: Path) -> None:
     """Oracle: no beginning of the file is taken for the file, but for one that ends with a line (whose missing images a
     report's own mIoU tells)."""
@@ -170,12 +190,10 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path, monkeypatch: pytes
     path = tmp_path / "images.csv"
     before = written(path)
 
-    def full(self: Path, data: bytes) -> int:
-        with self.open("wb") as file:
-            file.write(data[:50])
+    def full(file: int) -> None:
         raise OSError("no space left")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="no space left"):
         written(path)
     assert path.read_text(encoding="utf-8").splitlines() == before

@@ -55,8 +55,9 @@ def test_what_is_added_is_returned() -> None:
 
 
 def test_counts_and_scores_are_those_of_torchmetrics() -> None:
-    """Oracle: torchmetrics with ignore_index=255, class by class; the sixth class is in neither."""
-    pairs = [(prediction, mask.where(mask != 4, 255)) for prediction, mask in batches()]  # 4 is predicted, never true
+    """Oracle: torchmetrics with ignore_index=255, class by class; the fourth class is never predicted, the fifth never
+    true, the sixth in neither."""
+    pairs = [(prediction.where(prediction != 3, 2), mask.where(mask != 4, 255)) for prediction, mask in batches()]
     scores = Scores(confusion(pairs, 6), "abcdef")
     matrix = MulticlassConfusionMatrix(6, ignore_index=255)
     kinds = {"iou": MulticlassJaccardIndex, "dice": MulticlassF1Score, "precision": MulticlassPrecision,
@@ -71,6 +72,15 @@ def test_counts_and_scores_are_those_of_torchmetrics() -> None:
         # What has no score here is 0 there.
         torch.testing.assert_close(ours.nan_to_num(0.0).float(), oracle.compute(), msg=name)
         assert ours.isnan().tolist() == [False] * 4 + [name == "accuracy", True]
+
+
+def test_a_class_that_is_never_predicted_lowers_the_precision() -> None:
+    """Oracle: by hand: 6 of 10 predicted pixels are right, and none of the other class; a class that is nowhere is no
+    part of the mean, and one that is only predicted has no accuracy."""
+    scores = Scores(torch.tensor([[6, 0, 0], [4, 0, 0], [0, 0, 0]]), "abc")
+    assert scores.precision.tolist() == pytest.approx([0.6, 0.0, math.nan], nan_ok=True)
+    assert scores.mean_precision == pytest.approx(0.3)
+    assert Scores(torch.tensor([[6, 4], [0, 0]]), "ab").accuracy.tolist() == pytest.approx([0.6, math.nan], nan_ok=True)
 
 
 def test_every_score_against_numpy() -> None:
@@ -221,6 +231,13 @@ def test_the_loss_is_finite_where_a_class_was_excluded() -> None:
     likelihood, mask = torch.tensor([[0.0, 1.0, math.nan]]), torch.tensor([[0, 0, 255]], dtype=torch.uint8)
     assert mean_loss(likelihood, mask) == pytest.approx(63 * math.log(2))
     assert math.isnan(mean_loss(likelihood, torch.full_like(mask, 255)))
+
+
+def test_the_loss_is_never_below_zero() -> None:
+    """Oracle: 0 for the next float32 above 1, which averaging probabilities can give."""
+    likelihood = torch.tensor([[1.0000001192092896, 1.0]])
+    assert (likelihood > 1).any()
+    assert mean_loss(likelihood, torch.zeros(1, 2, dtype=torch.uint8)) == 0
 
 
 def test_the_loss_of_a_model_gone_bad_is_no_number() -> None:

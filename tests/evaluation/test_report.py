@@ -14,12 +14,14 @@ import torch
 from PIL import Image
 
 from ccnet.errors import UserError
-from ccnet.evaluation import report
-from ccnet.evaluation.bootstrap import intervals
+from ccnet.evaluation import outcome, report
+from ccnet.evaluation.bootstrap import Intervals, intervals
 from ccnet.evaluation.images_csv import read_images
 from ccnet.evaluation.metrics import Scores
-from ccnet.evaluation.outcome import Outcome, Picture
+from ccnet.evaluation.outcome import ImageScores, Outcome, Picture
+from ccnet.evaluation.score_table import print_comparison, print_scores
 from ccnet.visualize import ERROR_COLOR, save_png
+from tests.evaluation.links import link, link_to
 from tests.evaluation.page.cases import NAMES, Page, make_outcome, palette
 
 PALETTE = palette(3)
@@ -102,7 +104,7 @@ def test_the_worst_images_by_rank(tmp_path: Path) -> None:
     assert names == [
         f"{rank:02}_{worst.name.replace('/', '_')}.png" for rank, worst in enumerate(OUTCOME.worst, start=1)
     ]
-    assert {path.name for path in (tmp_path / "pictures").iterdir()} == {"city_image0.png", "city_image1.png"}
+    assert {path.name for path in (tmp_path / "pictures").iterdir()} == {"01_city_image0.png", "02_city_image1.png"}
     worst, width = OUTCOME.worst[0], OUTCOME.worst[0].mask.shape[1]
     with Image.open(tmp_path / "worst" / names[0]) as picture:
         parts = [np.asarray(picture)[:, start : start + width] for start in range(0, 4 * (width + 4), width + 4)]
@@ -159,22 +161,77 @@ def test_metrics_come_last(file: str, tmp_path: Path) -> None:
         blocked.write_text("a file in the place of a folder")
     else:
         (blocked / "a folder in its place").mkdir(parents=True)
-    with pytest.raises(UserError, match=r"report cannot be written \(.*\); free some space"):
+    with pytest.raises(UserError, match=r"report\S* cannot be written \(.*\); free some space"):
         written(tmp_path / "report")
     assert not (tmp_path / "report" / "metrics.json").exists()
 
 
 def test_long_and_odd_names_are_files(tmp_path: Path) -> None:
     """Oracle: a file for each, within its folder and within what file systems take."""
-    names = ["a/" * 120 + "end", "../../up", 'c:\\x"<|>*?.', "\u202e\n\0", "日" * 200, "", ".."]
+    names = [
+        "a/" * 120 + "end",
+        "../../up",
+        'c:\\x"<|>*?.',
+        "\u202e\n\0",
+        "日" * 200,
+        "",
+        "..",
+        "same/name",
+        "same_name",
+    ]
     pictures = [replace(OUTCOME.pictures[0], name=name) for name in names]
     images = [replace(OUTCOME.images[0], name=name) for name in names]
     written(tmp_path / "report", Outcome(OUTCOME.scores, images, pictures, pictures))
     assert [path.name for path in tmp_path.iterdir()] == ["report"]
-    found = sorted(path.name for path in (tmp_path / "report" / "worst").iterdir())
-    assert [name[:3] for name in found] == [f"{rank:02}_" for rank in range(1, 8)]
-    assert all(len(name.encode()) <= 160 for name in found)
-    assert found[0].endswith("a_a_end.png")
+    for folder in ("pictures", "worst"):
+        found = sorted(path.name for path in (tmp_path / "report" / folder).iterdir())
+        assert [name[:3] for name in found] == [f"{rank:02}_" for rank in range(1, 10)]
+        assert all(len(name.encode()) <= 160 for name in found)
+        assert found[0].endswith("a_a_end.png")
+
+
+@pytest.mark.parametrize("inside", ["", "pictures", "worst"])
+def test_a_strangers_links_are_not_written_through(inside: str, tmp_path: Path) -> None:
+    """Oracle: the bytes of the file to which links of every name that is written lead; files take the links' place."""
+    (tmp_path / "precious").write_bytes(b"mine")
+    written(tmp_path / "once")
+    folder = tmp_path / "report" / inside
+    folder.mkdir(parents=True)
+    names = [path.name for path in (tmp_path / "once" / inside).iterdir() if path.is_file()]
+    for name in names:
+        link_to(folder / name, tmp_path / "precious")
+        link_to(folder / f".{name}.part", tmp_path / "precious")
+    written(tmp_path / "report")
+    assert (tmp_path / "precious").read_bytes() == b"mine"
+    assert files_of(tmp_path / "report").items() >= files_of(tmp_path / "once").items()
+    assert not any((folder / name).is_symlink() for name in names)
+
+
+@pytest.mark.parametrize("name", ["", "pictures", "worst"])
+def test_a_folder_that_is_a_link_is_refused(name: str, tmp_path: Path) -> None:
+    """Oracle: a line that names it, and nothing where it leads."""
+    if name:
+        (tmp_path / "report").mkdir()
+    link(tmp_path / "report" / name, tmp_path / "elsewhere")
+    with pytest.raises(UserError, match=rf"{name or 'report'} is a link; what is written there would go elsewhere"):
+        written(tmp_path / "report")
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_the_bootstrap_runs_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: the number of its calls, over the report, the table and a comparison."""
+    calls = []
+
+    def counted(images: Sequence[ImageScores]) -> Intervals:
+        calls.append(len(images))
+        return intervals(images)
+
+    monkeypatch.setattr(outcome, "intervals", counted)
+    fresh = make_outcome()
+    report.write_report(tmp_path, fresh, PALETTE, {})
+    print_scores(fresh)
+    print_comparison({"a": fresh, "b": fresh})
+    assert calls == [5]
 
 
 def test_finish_and_what_is_said_about_a_finished_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,7 +21,7 @@ SCORES = Scores(CONFUSION, ["road", "car, parked", "sky"])
 
 def shown(outcome: Outcome, width: int) -> list[str]:
     console = Console(file=io.StringIO(), width=width, highlight=False)
-    console.print(score_table(outcome, intervals(outcome.images), width))
+    console.print(score_table(outcome, width))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue().splitlines()
 
@@ -82,13 +82,16 @@ def test_regions_have_a_line(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_several_evaluations_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
-    """Oracle: a row each in their order, the best mIoU marked; one without any score is never the best."""
+    """Oracle: a row each in their order, the best mIoU marked, none of them where all are without a score."""
     outcome = make_outcome()
     better = replace(outcome, scores=replace(SCORES, confusion=torch.eye(3) * 7, loss=math.nan))
-    nothing = Outcome(Scores(torch.zeros(3, 3, dtype=torch.int64), SCORES.class_names), [])
+    empty = [replace(image, counts=0 * image.counts) for image in outcome.images]
+    nothing = Outcome(Scores(torch.zeros(3, 3, dtype=torch.int64), SCORES.class_names), empty)
     assert better.scores.mean_iou > outcome.scores.mean_iou
     print_comparison({"step 1": nothing, "step 2": outcome, "step 3": better})
-    rows = [line.strip("│ ") for line in capsys.readouterr().out.splitlines() if "step" in line]
+    printed = capsys.readouterr().out
+    assert "no best" not in printed
+    rows = [line.strip("│ ") for line in printed.splitlines() if "step" in line]
     assert [row.split()[0] for row in rows] == ["step", "step", "*"]
     low, high = (
         100 * value for value in (intervals(outcome.images).mean_iou.low, intervals(outcome.images).mean_iou.high)
@@ -98,6 +101,23 @@ def test_several_evaluations_side_by_side(capsys: pytest.CaptureFixture[str]) ->
     assert rows[1].replace("│", " ").split() == ["step", "2", first, f"{low:.1f}-{high:.1f}", *others, "0.2500"]
     assert rows[2].replace("│", " ").split()[-3:] == ["100.0", "-", "-"]
     assert rows[0].replace("│", " ").split() == ["step", "1", *["-"] * 6]
+    print_comparison({"step 1": nothing, "step 2": nothing})
+    assert "*" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("differs", ["an image", "the number of images", "a class"])
+def test_no_best_among_other_data(differs: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Oracle: no mark, and a line that says why."""
+    outcome = make_outcome()
+    other = {
+        "an image": replace(outcome, images=[replace(outcome.images[0], digest="f" * 64), *outcome.images[1:]]),
+        "the number of images": replace(outcome, images=outcome.images[1:]),
+        "a class": replace(outcome, scores=replace(outcome.scores, class_names=["street", "car, parked", "sky"])),
+    }[differs]
+    print_comparison({"a": outcome, "b": other})
+    *table, last = capsys.readouterr().out.splitlines()
+    assert "*" not in "".join(table)
+    assert last == "not of the same images or classes: no best"
 
 
 def test_long_names_leave_the_numbers_whole(capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,10 +19,11 @@ from ccnet.config import compose_config
 from ccnet.data.cityscapes import Cityscapes, label_ids_of
 from ccnet.data.folder import Folder
 from ccnet.data.loader import evaluation_batches
-from ccnet.errors import ConfigError, DataError
+from ccnet.errors import ConfigError, DataError, UserError
 from ccnet.evaluation.evaluator import Evaluator
 from ccnet.evaluation.maps import Held
 from ccnet.evaluation.submission import write_submission
+from tests.evaluation.links import link
 
 CPU = torch.device("cpu")
 
@@ -100,6 +101,19 @@ def test_the_files(root: Path, tmp_path: Path) -> None:
         with Image.open(tmp_path / pair.image.name) as found, Image.open(pair.image) as image:
             assert (found.mode, found.size) == ("L", image.size)
             assert np.array_equal(np.asarray(found), np.vectorize(official_ids.get)(np.asarray(image)[..., 0]))
+
+
+def test_a_folder_that_cannot_be_written(root: Path, tmp_path: Path) -> None:
+    """Oracle: one line that names it; nothing where a link leads."""
+    dataset = Cityscapes(str(root), "val")
+    (tmp_path / "file").write_text("mine")
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(UserError, match=rf"{folder.name} cannot be written \(.*\); .* name another folder"):
+            submit(dataset, folder)
+    link(tmp_path / "link", tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="link is a link; what is written there would go elsewhere"):
+        submit(dataset, tmp_path / "link")
+    assert not list((tmp_path / "elsewhere").iterdir())
 
 
 def test_no_labels_are_needed(root: Path, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ import json
 import logging
 import multiprocessing
 import os
+import re
 import signal
 import sys
 import traceback
@@ -79,13 +80,15 @@ def outcome(folder: Path) -> dict[str, Any]:
     hashes = {name: entry["sha256"] for name, entry in sealed_folder.read_manifest(found.path).items()}
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     report = sorted(path for path in (folder / "report").rglob("*") if path.is_file())
-    place = str(folder).encode()  # is in some of these files, and differs
+    place = re.compile(
+        f"{re.escape(str(folder))}|{re.escape(folder.name)} / ".encode()
+    )  # which differ, in path and title
     return {
         "checkpoints": sorted(path.name for path in (folder / "checkpoints").iterdir()),
         "tensors": {name: digest for name, digest in hashes.items() if name.endswith(".safetensors")},
         "meta": {name: value for name, value in found.meta.items() if name != "config"},  # the run's name is in it
         "rows": [{name: value for name, value in row.items() if name not in TIMES} for row in rows],
-        "report": {path.name: hashlib.sha256(path.read_bytes().replace(place, b"")).hexdigest() for path in report},
+        "report": {path.name: hashlib.sha256(place.sub(b"", path.read_bytes())).hexdigest() for path in report},
     }
 
 

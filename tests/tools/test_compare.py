@@ -35,7 +35,7 @@ def compare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
 
 def test_two_runs(compare: Compare, tmp_path: Path) -> None:
-    """Oracle: the verdict on models of 80 and 90 %, on a model and itself, and what the file says."""
+    """Oracle: the verdict on models of 80 and 90 %, on a model and its copy, and what the file says."""
     write_run(tmp_path / "a", 0.8)
     write_run(tmp_path / "b", 0.9, seed=1)
     status, lines, errors = compare("a", "b", "--json", "out.json")
@@ -45,7 +45,8 @@ def test_two_runs(compare: Compare, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "out.json").read_text())["distinguishable"] is True
     assert compare("b", "a")[1][-1].startswith("mIoU B - A: -")
     same = "mIoU B - A: +0.00 [0.00, 0.00], not distinguishable from zero (95 % paired bootstrap over 12 images)"
-    assert compare("a", "a/report")[1][-1] == same
+    write_run(tmp_path / "copy", 0.8)
+    assert compare("a", "copy")[1][-1] == same
 
 
 def test_a_named_report(compare: Compare, tmp_path: Path) -> None:
@@ -85,16 +86,26 @@ def test_seeds(compare: Compare, tmp_path: Path) -> None:
         (["a", "b", "--seeds"], "lies in no run, whose config.yaml would tell its seed"),
         (["a", "other"], "12 and 5 images"),
         (["a", "b", "--json", "gone/out.json"], "cannot be written"),
+        (["a", "b", "--json", "."], "is a folder; name a file with --json"),
+        (["a", "b", "--json", ""], "is a folder; name a file with --json"),
+        (["a", "b", "--json", "empty"], "is a folder; name a file with --json"),
+        (["a", "a/report"], "is named twice"),
+        (["a", "b", "--against", "b", "a"], "is named twice"),
+        (["a", "b", "--agianst", "c", "d"], "unknown option --agianst; did you mean --against?"),
+        (["a", "b", "--seed"], "unknown option --seed; did you mean --seeds?"),
+        (["a", "b", "--json"], "argument --json: expected one argument"),
     ],
 )
 def test_mistakes_are_one_line(words: list[str], message: str, compare: Compare, tmp_path: Path) -> None:
-    """Oracle: the message, status 2, nothing on stdout."""
+    """Oracle: the message, status 2, nothing on stdout, nothing left behind."""
     write_run(tmp_path / "a", 0.8)
     write_run(tmp_path / "b", 0.9)
     write_report(tmp_path / "other" / "report", made_images(0.8, count=5))
     (tmp_path / "empty").mkdir()
+    before = sorted(tmp_path.rglob("*"))
     status, lines, errors = compare(*words)
     assert (status, lines) == (2, [])
+    assert sorted(tmp_path.rglob("*")) == before
     assert errors.startswith("error: ")
     assert len(errors.splitlines()) == 1
     assert message in errors

@@ -2,6 +2,7 @@
 
 import math
 import re
+import sys
 from dataclasses import dataclass
 from html import escape
 
@@ -25,11 +26,11 @@ class Axis:
 
     def ticks(self, most: int = 6) -> list[float]:
         """Round values 1, 2 or 5 times a power of ten apart, `most` of them or fewer."""
-        rough = (self.high - self.low) / max(most - 1, 1)
+        rough = max((self.high - self.low) / max(most - 1, 1), sys.float_info.min)
         power = 10.0 ** math.floor(math.log10(rough))
         step = next(digit * power for digit in (1, 2, 5, 10) if digit * power >= rough * (1 - 1e-9))
         first = math.ceil(self.low / step - 1e-9)
-        return [round(index * step, 12) for index in range(first, math.floor(self.high / step + 1e-9) + 1)]
+        return [float(f"{index * step:.12g}") for index in range(first, math.floor(self.high / step + 1e-9) + 1)]
 
 
 def number(value: float) -> str:

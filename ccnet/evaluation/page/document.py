@@ -33,7 +33,8 @@ PAGE = """<!DOCTYPE html>
 {sections}
 </main>
 <footer><p>Scores come from one confusion matrix over all valid pixels at the labels' own resolution; a class that
-neither labels nor predictions contain is left out of the means. Intervals are 95 % of a bootstrap over images.</p>
+neither labels nor predictions contain is left out of the means, and of the mean accuracy every class that the labels do
+not contain. Intervals are 95 % of a bootstrap over images.</p>
 </footer>
 </body>
 </html>
@@ -123,7 +124,8 @@ def _matrix(outcome: Outcome) -> str:
 
 
 def _figures(metrics: Mapping[str, Any], colors: Sequence[str]) -> str:
-    told = "In per cent; a dash where a class is in neither labels nor predictions."
+    told = "In per cent; a dash where a class is in neither labels nor predictions, for the accuracy where it is not in"
+    told += " the labels, and for the interval where one image alone has it."
     regions = [f"{label(name)} {per_cent(scores['aAcc'])}" for name, scores in metrics.get("regions", {}).items()]
     told += f" Pixel accuracy by region: {', '.join(regions)}." if regions else ""
     return _section("All figures", told, class_table(metrics["classes"], colors), "long")

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ccnet.evaluation.metrics_json import metrics_dict
 from ccnet.evaluation.page import bars, curves, matrix
@@ -55,11 +57,21 @@ def test_histogram_by_hand() -> None:
 @pytest.mark.parametrize(
     ("low", "high", "ticks"),
     [(0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]), (0, 6000, [0, 2000, 4000, 6000]), (0, 0.0042, [0, 0.001, 0.002, 0.003, 0.004]),
-     (-3, 7, [-2, 0, 2, 4, 6])],
+     (-3, 7, [-2, 0, 2, 4, 6]), (0, 1e-13, [0, 2e-14, 4e-14, 6e-14, 8e-14, 1e-13])],
 )  # fmt: skip
 def test_ticks_by_hand(low: float, high: float, ticks: list[float]) -> None:
     """Oracle: the round numbers that a person would take."""
-    assert Axis(low, high, 0, 100).ticks() == pytest.approx(ticks)
+    assert Axis(low, high, 0, 100).ticks() == pytest.approx(ticks, abs=0)
+
+
+@given(high=st.floats(0, 1e12, exclude_min=True))
+def test_ticks_of_any_values(high: float) -> None:
+    """Oracle: 1 to 6 of them in rising order within the axis, from 0; of a number that is not tiny, 3 or more."""
+    ticks = Axis(0, high, 0, 100).ticks()
+    assert ticks[0] == 0.0
+    assert ticks == sorted(set(ticks))
+    assert (3 if high > 1e-300 else 1) <= len(ticks) <= 6
+    assert ticks[-1] <= high * (1 + 1e-6)
 
 
 SERIES = {
@@ -109,7 +121,7 @@ def test_the_pointer_is_told_the_nearest_values() -> None:
     assert not page.attributes("line", "mark")
 
 
-@pytest.mark.parametrize("values", [[0.0], [-2.0, 1.0], [5.0] * 2, [1e-9, 0.0], [1e11, 1.0]])
+@pytest.mark.parametrize("values", [[0.0], [-2.0, 1.0], [5.0] * 2, [1e-9, 0.0], [1e11, 1.0], [1e-323]])
 def test_curves_of_odd_values_stay_inside(values: list[float]) -> None:
     """Oracle: the box of the chart."""
     page = Page(draw_curves({"loss": Series(list(range(len(values))), values)}, marked=99))
