@@ -1,4 +1,4 @@
-"""Memory for tensors on the CPU."""
+"""Memory that freed tensors leave behind."""
 
 import ctypes
 import platform
@@ -17,7 +17,22 @@ def keep_freed_memory(device: torch.device) -> None:
     if device.type != "cpu":
         return
     torch.set_flush_denormal(True)
-    if platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL("libc.so.6")
+    if libc := _glibc():
         libc.mallopt(M_MMAP_MAX, 0)
         libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def return_freed_memory(device: torch.device) -> None:
+    """Gives the memory of freed tensors back, so that blocks of other sizes find room.
+
+    CUDA's allocator keeps what is freed, and so does glibc after `keep_freed_memory`. Other devices and other C
+    libraries are left alone.
+    """
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "cpu" and (libc := _glibc()):
+        libc.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    return ctypes.CDLL("libc.so.6") if platform.libc_ver()[0] == "glibc" else None

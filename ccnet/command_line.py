@@ -58,10 +58,10 @@ def _add_inference_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--aug-eval",
         action="store_true",
-        help="flip and scales 0.75, 1.0, 1.25; --scales or --flip-horizontal replace them",
+        help="flip, and scales 0.75, 1.0, 1.25 where --scales says nothing else",
     )
     group.add_argument("--flip-horizontal", action="store_true", help="also ask for the mirrored image")
-    group.add_argument("--scales", type=_numbers(float), help="image scales to average over, such as 0.75,1.0,1.25")
+    group.add_argument("--scales", type=_numbers(float), help="of the image, to average over, such as 0.5,1,2")
     group.add_argument("--average", choices=["probabilities", "logits"], help="what is averaged over views and windows")
     group.add_argument("--slide", action="store_true", help="sliding windows instead of the whole image")
     group.add_argument("--crop-size", type=_numbers(int), metavar="H,W", help="size of the windows")
@@ -90,22 +90,32 @@ def effective_overrides(arguments: argparse.Namespace, keys: Sequence[str]) -> l
         keys: beginnings of the keys that the tool uses.
 
     Raises:
-        ConfigError: an option or override that would have no effect.
+        ConfigError: an option or override that would have no effect, or both for one key.
     """
     require_effect(arguments.overrides, keys)
-    return [*arguments.overrides, *inference_overrides(arguments)]
+    options = {_key(word): word for word in inference_overrides(arguments)}
+    for word in arguments.overrides:
+        if _key(word) in options:
+            raise ConfigError(f"an option already says {options[_key(word)]}; leave it out, or the override {word}")
+    return [*arguments.overrides, *options.values()]
 
 
 def require_effect(overrides: Iterable[str], keys: Sequence[str]) -> None:
     """Raises:
-    ConfigError: an override of a key that begins with none of `keys`.
+    ConfigError: an override of a key that begins with none of `keys`, or of what a checkpoint brings.
     """
     for word in overrides:
-        key = word.partition("=")[0].lstrip("+~")
+        key = _key(word)
+        if key == "backbone.weights":
+            raise ConfigError("the override backbone.weights has no effect here; the checkpoint brings the weights")
         if not any(f"{key}.".startswith(f"{known}.") for known in keys):
             close = difflib.get_close_matches(key.partition(".")[0], keys, n=1)
             hint = f" (did you mean {close[0]}?)" if close else ""
             raise ConfigError(f"the override {key} has no effect here{hint}; these have: {', '.join(keys)}")
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0].lstrip("+~")
 
 
 def share(text: str) -> float:
@@ -142,13 +152,11 @@ def inference_overrides(arguments: argparse.Namespace) -> list[str]:
         raise ConfigError("--crop-size and --stride need --slide")
     if arguments.slide and not arguments.crop_size:
         raise ConfigError("--slide needs --crop-size H,W; 769,769 is the paper's, the crop of training is a good one")
-    named = arguments.scales is not None or arguments.flip_horizontal
-    scales, flip = arguments.scales, arguments.flip_horizontal
-    if arguments.aug_eval and not named:
-        scales, flip = AUG_EVAL_SCALES, True
     overrides = []
-    if named or arguments.aug_eval:
-        overrides += [f"evaluation.scales={_list(scales or [1.0])}", f"evaluation.flip={str(flip).lower()}"]
+    if scales := arguments.scales or (AUG_EVAL_SCALES if arguments.aug_eval else None):
+        overrides.append(f"evaluation.scales={_list(scales)}")
+    if arguments.flip_horizontal or arguments.aug_eval:
+        overrides.append("evaluation.flip=true")
     if arguments.slide:
         overrides.append(f"evaluation.crop_size={_list(arguments.crop_size)}")
         overrides.append(f"evaluation.stride={_list(arguments.stride) if arguments.stride else 'null'}")

@@ -29,6 +29,11 @@ class CheckpointError(UserError):
     """A checkpoint or weight file is missing, damaged, or made for another model."""
 
 
+def printable(text: str) -> str:
+    """One line without what would steer the terminal: parts of it may come from a stranger's file."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     """Turns a `UserError` into one line on stderr and exit status 2, and a run that a signal stopped into its line and
@@ -36,16 +41,11 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except RunStoppedError as stop:
-        print(_printable(str(stop)), file=sys.stderr)
+        print(printable(str(stop)), file=sys.stderr)
         sys.exit(stop.exit_status)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
     except UserError as error:
-        print(f"error: {_printable(str(error))}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         sys.exit(2)
-
-
-def _printable(text: str) -> str:
-    """One line without what would steer the terminal: parts of it may come from a stranger's file."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -1,7 +1,6 @@
 """What every backbone with every head costs, without computing anything: tensors have a size but no data."""
 
 import json
-import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,11 +17,12 @@ from ccnet.benchmarks.training_memory import CLASSES, AllocatedBytes
 from ccnet.build import build_part
 from ccnet.config import compose_config
 from ccnet.config_errors import CONFIG_DIR
-from ccnet.errors import ConfigError
+from ccnet.errors import ConfigError, UserError
 from ccnet.models.backbones.timm_features import TimmFeatures, timm_weights
 from ccnet.models.backbones.weights import torchvision_weights
 from ccnet.models.segmentor import Preprocess
 from ccnet.schema import Part
+from ccnet.sealed_folder import write_file
 
 LEGEND = """\
 parameters  of backbone and head, without the auxiliary head, which only trains
@@ -102,7 +102,7 @@ def _rows_of(name: str, head_parts: Mapping[str, Part], size: tuple[int, int]) -
                         sum(each.numel() for part in (backbone, head) for each in part.parameters()),
                         operations + counter.get_total_flops() - before,
                         max(peak, allocated.peak) + _bytes(backbone) + _bytes(head),
-                        _weights(backbone),
+                        pretrained_weights(backbone),
                     )
                 )
     return rows
@@ -112,10 +112,12 @@ def _bytes(module: nn.Module) -> int:
     return sum(each.nbytes for each in (*module.parameters(), *module.buffers()))
 
 
-def _weights(backbone: nn.Module) -> tuple[str, ...]:
+def pretrained_weights(backbone: nn.Module) -> tuple[str, ...]:
+    """The tags that `backbone.weights` takes; none for a backbone that says nothing of its architecture."""
     if isinstance(backbone, TimmFeatures):
         return tuple(timm_weights(backbone.name))
-    return tuple(torchvision_weights(getattr(backbone, "architecture", "")))
+    architecture = getattr(backbone, "architecture", None)  # ours say it; another's need not
+    return tuple(torchvision_weights(architecture)) if architecture else ()
 
 
 def print_table(rows: Iterable[ModelRow]) -> list[ModelRow]:
@@ -134,8 +136,13 @@ def print_table(rows: Iterable[ModelRow]) -> list[ModelRow]:
 
 
 def write_json(path: Path, rows: Iterable[ModelRow]) -> None:
-    """Writes a list of rows, one per line; the file is there whole or not at all."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    """Writes a list of rows, one per line; the file is there whole or not at all.
+
+    Raises:
+        UserError: it cannot be written.
+    """
     lines = ",\n".join(json.dumps(asdict(row)) for row in rows)
-    aside.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
-    aside.replace(path)
+    try:
+        write_file(path, f"[\n{lines}\n]\n".encode())
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error}); name another file with --json") from error

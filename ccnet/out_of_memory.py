@@ -9,9 +9,12 @@ import torch
 from ccnet import distributed
 from ccnet.errors import UserError
 
-# The CPU's allocator on Linux and macOS, and on Windows; CUDA and MPS; a single tensor on MPS; cuDNN and cuBLAS.
+# The CPU's allocator on Linux and macOS, and on Windows; CUDA and MPS; a single tensor on MPS; cuDNN and cuBLAS;
+# oneDNN, which does not say why; C++.
 TEXTS = re.compile(
-    r"can't allocate memory|not enough memory|out of memory|Invalid buffer size|STATUS_ALLOC_FAILED", re.IGNORECASE
+    r"can't allocate memory|not enough memory|out of memory|Invalid buffer size|STATUS_ALLOC_FAILED"
+    r"|could not create a (primitive|memory)|could not execute a primitive|bad allocation|bad_alloc",
+    re.IGNORECASE,
 )
 ASKED = re.compile(r"(?:tried to allocate|Invalid buffer size:) ([\d.]+ ?\w+)", re.IGNORECASE)
 

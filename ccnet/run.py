@@ -180,8 +180,14 @@ def report_folder(path: Path, split: str, config: RunConfig, overrides: Sequence
         split: of the data.
         config: what is evaluated.
         overrides: the changes of the checkpoint's configuration; those of the model and the data are part of the name.
+
+    Raises:
+        ConfigError: report/ leads elsewhere.
     """
     log = log_of(path)
+    reports = (log.parent if log else path.parent) / "report"
+    if reports.is_symlink():
+        raise ConfigError(f"{reports} is a link, which no run makes; remove it, or name another folder with --output")
     evaluation = config.evaluation
     scales = [f"{scale:g}" for scale in evaluation.get("scales", [])]
     words = [path.name, split, *(scales if scales != ["1"] else [])]
@@ -191,7 +197,7 @@ def report_folder(path: Path, split: str, config: RunConfig, overrides: Sequence
     words += [evaluation[name] for name, usual in USUAL.items() if evaluation.get(name, usual) != usual]
     words += [word for word in overrides if word.startswith(MODEL_KEYS)]
     name = "_".join(words).replace("/", "-")
-    return (log.parent if log else path.parent) / "report" / (name if len(name) <= LONGEST_NAME else _shortened(name))
+    return reports / (name if len(name) <= LONGEST_NAME else _shortened(name))
 
 
 def _shortened(name: str) -> str:

@@ -76,8 +76,12 @@ def write_file(path: Path, data: bytes) -> None:
     """A single file that is there whole, as it was before or as it shall be, whenever the power goes."""
     aside = path.with_name(f"{path.name}.{os.getpid()}{ASIDE}")  # two runs may write the same
     aside.unlink(missing_ok=True)
-    _write_through(aside, data)
-    aside.replace(path)
+    try:
+        _write_through(aside, data)
+        aside.replace(path)
+    except OSError:
+        aside.unlink(missing_ok=True)
+        raise
     _flush_names(path.parent)
 
 

@@ -9,9 +9,9 @@ import torch
 from ccnet import build, distributed, run
 from ccnet.data.cityscapes import label_ids_of
 from ccnet.evaluation.outcome import Outcome
+from ccnet.evaluation.output_folder import writing_into
 from ccnet.evaluation.report import track, write_report
 from ccnet.evaluation.submission import write_submission
-from ccnet.inspection.output import make_folder
 from ccnet.loaded_model import MODEL_PARTS, load_model
 
 PARTS = (*MODEL_PARTS, "dataset")
@@ -47,8 +47,7 @@ def validate(
     dataset = build.build_dataset(loaded.config, split)
     loaded.require_classes_of(dataset)
     folder = output or run.report_folder(path, split, loaded.config, overrides)
-    if distributed.is_main():
-        make_folder(folder)  # what is wrong with it is told before the evaluation
+    _refuse_unwritable(folder)
     evaluate = build.build_evaluator(loaded.config, dataset, device)
     if distributed.is_main():
         evaluate.track = track
@@ -86,8 +85,16 @@ def submit(
     loaded.require_classes_of(dataset)
     table = label_ids_of(dataset)
     inference = build.build_inference(loaded.config)
+    folder = output or run.report_folder(path, split, loaded.config, overrides) / "submission"
+    _refuse_unwritable(folder)
     batches: Iterable[Any] = build.build_evaluation_batches(loaded.config, dataset, inference.batch_size)
     batches = track(batches) if distributed.is_main() else batches
-    folder = output or run.report_folder(path, split, loaded.config, overrides) / "submission"
     written = write_submission(batches, inference, loaded.model, device, table, folder)
     return int(distributed.sum_over_ranks(torch.tensor(written, device=device))), folder
+
+
+def _refuse_unwritable(folder: Path) -> None:
+    """What is wrong with the folder is told before the evaluation, which may take hours."""
+    if distributed.is_main():
+        with writing_into(folder):
+            pass

@@ -1,6 +1,7 @@
 """From checkpoints to reports and submissions."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from PIL import Image
 from ccnet import build, checkpoint, run, session, validation
 from ccnet.config import compose_config
 from ccnet.data.cityscapes import LABEL_IDS
-from ccnet.errors import ConfigError, DataError
+from ccnet.errors import ConfigError, DataError, UserError
 from ccnet.loaded_model import load_model
 from tests.conftest import TINY, write_cityscapes, write_folder
 
@@ -96,3 +97,20 @@ def test_several_checkpoints_have_folders_of_their_own(tmp_path: Path) -> None:
     paths = [tmp_path / "runs" / name / "checkpoints" / "step_0000002" for name in ("a", "b", "a")]
     assert run.distinct_names(paths) == ["a_step_0000002_0", "b_step_0000002", "a_step_0000002_2"]
     assert run.distinct_names([tmp_path / "copy"]) == ["copy"]
+
+
+def test_reports_go_where_they_say(trained: Path, tmp_path: Path) -> None:
+    """Oracle: the refusals, and what was there before: report/ that leads elsewhere, a folder that is a file."""
+    run_folder = tmp_path / "run"
+    stored = run_folder / "checkpoints" / trained.name
+    shutil.copytree(trained, stored)
+    (tmp_path / "elsewhere").mkdir()
+    (run_folder / "report").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ConfigError, match="is a link"):
+        validation.validate(stored, CPU)
+    (tmp_path / "file").write_text("mine")
+    for call in (validation.validate, validation.submit):
+        with pytest.raises(UserError, match="file"):
+            call(stored, CPU, output=tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "mine"
+    assert list((tmp_path / "elsewhere").iterdir()) == []

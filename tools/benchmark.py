@@ -5,16 +5,18 @@ import os
 from pathlib import Path
 
 from ccnet.benchmarks.catalog import available, load
+from ccnet.command_line import OneLineParser
 from ccnet.errors import UserError, one_line_errors
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> OneLineParser:
     """The command line, with the benchmarks there are."""
     names = "\n".join(f"  {name:<22}{line}" for name, line in available().items())
-    made = argparse.ArgumentParser(
+    made = OneLineParser(
         description=__doc__,
         epilog=f"benchmarks:\n{names}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     made.add_argument("name", metavar="NAME", help="a benchmark, of the list below")
     made.add_argument("--quick", action="store_true", help="fewer cases and rounds: within a minute on two cores")

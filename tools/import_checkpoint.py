@@ -9,12 +9,13 @@ import argparse
 import sys
 from pathlib import Path
 
+from ccnet.command_line import OneLineParser
 from ccnet.errors import one_line_errors
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> OneLineParser:
     """The command line."""
-    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     made.add_argument("kind", choices=["official", "mmseg", "torchvision"])
     made.add_argument("file", type=Path, metavar="FILE", help="a .pth or .safetensors file")
     made.add_argument("--output", type=Path, required=True, metavar="DIR", help="a folder that is not there yet")

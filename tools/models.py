@@ -1,8 +1,8 @@
 """Prints what every backbone costs with every head: python tools/models.py [--size H,W] [--json FILE]."""
 
-import argparse
 from pathlib import Path
 
+from ccnet.command_line import OneLineParser
 from ccnet.errors import UserError, one_line_errors
 
 
@@ -14,9 +14,9 @@ def size(text: str) -> tuple[int, int]:
     return height, width
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> OneLineParser:
     """The command line."""
-    made = argparse.ArgumentParser(description=__doc__)
+    made = OneLineParser(description=__doc__, allow_abbrev=False)
     made.add_argument("--size", type=size, default=(1024, 2048), metavar="H,W", help="of the image; 1024,2048")
     made.add_argument("--backbone", default="*", metavar="GLOB", help="those of configs/backbone that match; all")
     made.add_argument("--head", default="*", metavar="GLOB", help="those of configs/head that match; all")
@@ -29,6 +29,8 @@ def main() -> None:
     arguments = parser().parse_args()
     if arguments.json and not arguments.json.resolve().parent.is_dir():
         raise UserError(f"--json {arguments.json}: there is no folder {arguments.json.parent}")
+    if arguments.json and arguments.json.is_dir():
+        raise UserError(f"--json {arguments.json} is a folder; name a file")
 
     from ccnet.model_table import choices, model_rows, print_table, write_json  # here, so that --help answers at once
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 import torchvision
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 from torchvision.ops import SqueezeExcitation
 
 from ccnet.allocator import keep_freed_memory
 from ccnet.benchmarks.measure import Measured, Row, Step, compare, interleaved, run, summary, threads
+from ccnet.benchmarks.operations import operation_counter
 from ccnet.models.attention.forms import Kind, make_attention
 from ccnet.models.attention.insertion import Mode, insert_attention
 
@@ -110,6 +110,6 @@ def _pass(module: nn.Module, x: torch.Tensor) -> None:
 
 @torch.no_grad()
 def _operations(module: nn.Module, x: torch.Tensor) -> int:
-    with FlopCounterMode(display=False) as counter:
+    with operation_counter() as counter:
         module(x)
     return counter.get_total_flops()

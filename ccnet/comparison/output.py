@@ -11,9 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ccnet.comparison.compare import Comparison, Side
-from ccnet.errors import DataError
+from ccnet.errors import DataError, printable
 from ccnet.evaluation.bootstrap import LEVEL, Interval, Intervals
-from ccnet.evaluation.score_table import printable
 from ccnet.sealed_folder import write_file
 
 PERCENT = f"{100 * LEVEL:.0f} %"
@@ -25,12 +24,12 @@ def print_comparison(comparison: Comparison) -> None:
     console = Console(highlight=False)
     for letter, side in zip("AB", comparison.sides, strict=False):
         for line in _introduction(letter, side):
-            console.print(printable(line), soft_wrap=True)
+            console.print(Text(printable(line)), soft_wrap=True)
     console.print(_table(comparison))
     if comparison.difference:
         console.print(Text(LEGEND), soft_wrap=True)
     for warning in comparison.warnings:
-        console.print(Text("warning: ", "yellow") + printable(warning), soft_wrap=True)
+        console.print(Text("warning: ", "yellow") + Text(printable(warning)), soft_wrap=True)
     print(summary(comparison))
 
 
@@ -60,9 +59,9 @@ def write_json(path: Path, comparison: Comparison) -> None:
     if comparison.difference:
         plain["difference"] = _scores_dict(comparison.difference, names)
         plain["distinguishable"] = comparison.difference.mean_iou.excludes_zero
-    if path.is_dir():
-        raise DataError(f"{path} is a folder; name a file with --json")
     try:
+        if path.is_dir():
+            raise DataError(f"{path} is a folder; name a file with --json")
         write_file(path, json.dumps(plain, indent=1).encode())
     except OSError as error:
         raise DataError(f"{path} cannot be written ({error}); name another file with --json") from error
@@ -103,7 +102,7 @@ def _table(comparison: Comparison) -> Table:
         cells = [*(_percent(side.value) for side in sides), (_points if two else _percent)(last.value), _range(last)]
         if len(table.rows) == len(comparison.class_names):
             table.add_section()
-        table.add_row(printable(name), *cells, *(["*" if last.excludes_zero else ""] if two else []))
+        table.add_row(Text(printable(name)), *cells, *(["*" if last.excludes_zero else ""] if two else []))
     return table
 
 

@@ -1,7 +1,6 @@
 """What a data set is, and pairs of image and mask files read as checked samples."""
 
 import re
-import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from torch.utils.data import Dataset
 
 from ccnet.data.palette import as_color
+from ccnet.data.quiet_reading import quiet_reading
 from ccnet.data.rgb import as_rgb
 from ccnet.errors import ConfigError, DataError
 
@@ -139,11 +139,10 @@ def _open(path: Path, check: Callable[[ImageFile.ImageFile, Path], None] | None 
         if path.exists() and not path.is_file():
             raise DataError(f"{path} is not a file")  # a pipe would be waited for
         # Opened by name, uncompressed TIFFs are mapped into memory, and read wrong where EXIF turns them.
-        with path.open("rb") as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about metadata
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with path.open("rb") as file, quiet_reading:
             Image.open(file, formats=IMAGE_FORMATS).verify()  # PNG's checksums; the decoder lets some damage pass
             image = Image.open(file, formats=IMAGE_FORMATS)
+            _refuse_bomb(image, path)
             if check is not None:
                 check(image, path)
             image.load()
@@ -159,6 +158,13 @@ def _open(path: Path, check: Callable[[ImageFile.ImageFile, Path], None] | None 
             f"{path} cannot be decoded ({error}); replace the file or take it out of the data set"
         ) from None
     return image
+
+
+def _refuse_bomb(image: ImageFile.ImageFile, path: Path) -> None:
+    """Pillow itself only warns up to twice its limit."""
+    most = Image.MAX_IMAGE_PIXELS
+    if most is not None and image.width * image.height > most:
+        raise DataError(f"{path} has {image.width}x{image.height} pixels; at most {most} in all are read")
 
 
 class SegmentationDataset(Dataset[Sample]):

@@ -15,6 +15,7 @@ from ccnet.evaluation.answers import Answer, probabilities
 from ccnet.evaluation.maps import Held, Maps, Mean, Mirrored, Resized, Softmax, Windows
 from ccnet.out_of_memory import inference_memory_errors
 
+LARGEST_SCALE = 16
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -95,7 +96,7 @@ class Inference:
     """How a model is asked, made from a configuration.
 
     Args:
-        scales: factors of the image's size; the answers are averaged.
+        scales: factors of the image's size, at most 16; the answers are averaged.
         flip: also asks for the mirrored image at each scale.
         crop_size: height and width of sliding windows; null sees the whole image.
         stride: step of the windows, down and right; two thirds of the crop, rounded up, where null.
@@ -105,10 +106,11 @@ class Inference:
 
     Attributes:
         batch_size: images of one size that the caller had better put together; 1 where windows fill the batch.
+        crop_size: as given.
 
     Raises:
-        ValueError: no or non-positive scales, a stride without windows or beyond their size, no image at a time, an
-            unknown average or precision.
+        ValueError: no scales, or one outside of 0..16, a stride without windows or beyond their size, no image at a
+            time, an unknown average or precision.
     """
 
     def __init__(
@@ -121,8 +123,8 @@ class Inference:
         batch_size: int = 1,
         precision: Literal["fp32", "bf16", "fp16"] = "fp32",
     ) -> None:
-        if not scales or min(scales) <= 0:
-            raise ValueError(f"scales must be positive numbers, got {list(scales)}")
+        if not scales or not all(0 < scale <= LARGEST_SCALE for scale in scales):
+            raise ValueError(f"scales must be positive numbers of at most {LARGEST_SCALE}, got {list(scales)}")
         if average not in ("probabilities", "logits"):
             raise ValueError(f"average must be probabilities or logits, got {average}")
         if precision not in AUTOCAST:
@@ -130,6 +132,7 @@ class Inference:
         if batch_size < 1:
             raise ValueError(f"batch_size must be positive, got {batch_size}")
         self.scales, self.flip, self.average, self.precision = scales, flip, average, precision
+        self.crop_size = crop_size
         finish: Finish = Softmax if average == "probabilities" else unchanged
         self.finish: Finish = unchanged if average == "probabilities" else Softmax
         if crop_size is None:

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ccnet.errors import printable
 from ccnet.evaluation.bootstrap import Interval
 from ccnet.evaluation.outcome import Outcome
 
@@ -49,7 +50,7 @@ def score_table(outcome: Outcome, width: int) -> Table:
     }
     table = _table("class", *columns)
     for name, *cells in zip(scores.class_names, *columns.values(), strict=True):
-        table.add_row(printable(name), *cells)
+        table.add_row(Text(printable(name)), *cells)
     return table
 
 
@@ -65,7 +66,7 @@ def print_comparison(outcomes: Mapping[str, Outcome]) -> None:
         scores = outcome.scores
         shares = (scores.mean_accuracy, scores.pixel_accuracy, scores.mean_boundary_iou)
         table.add_row(
-            printable(f"{'*' if name == best else ' '} {name}"),
+            Text(printable(f"{'*' if name == best else ' '} {name}")),
             _per_cent(scores.mean_iou),
             _ends(outcome.intervals.mean_iou),
             *map(_per_cent, shares),
@@ -75,11 +76,6 @@ def print_comparison(outcomes: Mapping[str, Outcome]) -> None:
     _console().print(table)
     if not _are_comparable(outcomes.values()):
         print("not of the same images or classes: no best")
-
-
-def printable(text: str) -> Text:
-    """A text for the terminal without what would steer it: names may come from a stranger's file."""
-    return Text("".join(letter if letter.isprintable() else "?" for letter in text))
 
 
 def _best(outcomes: Mapping[str, Outcome]) -> str | None:

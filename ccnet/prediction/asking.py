@@ -3,12 +3,15 @@
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ccnet.allocator import return_freed_memory
+from ccnet.errors import UserError
 from ccnet.evaluation.answers import Answer, labels, row_blocks
 from ccnet.evaluation.inference import Inference, Model
 from ccnet.out_of_memory import OutOfMemoryError, inference_memory_errors
@@ -43,11 +46,20 @@ class Way:
     batch: int
     tile: int | None = None
 
-    def cheaper(self, batch: int, size: tuple[int, int]) -> "Way | None":
-        """What takes less memory: half of the batch that failed, then tiles of half the side (a power of two)."""
+    def cheaper(self, batch: int, size: tuple[int, int], windows: Sequence[int] | None = None) -> "Way | None":
+        """What takes less memory: half of the batch that failed, then tiles of half the side (a power of two).
+
+        Args:
+            batch: images that failed.
+            size: of each (H, W).
+            windows: height and width of those of the configuration, several of which may be asked about at once: the
+                first tiles may be as large.
+        """
         if batch > 1:
             return Way(batch // 2, self.tile)
         longest = max(size) if self.tile is None else self.tile
+        if self.tile is None and windows is not None:
+            longest = min(longest, min(windows) + 1)
         tile = 1 << ((longest - 1).bit_length() - 1) if longest > 1 else 0
         return Way(1, tile) if tile >= SMALLEST_TILE else None
 
@@ -80,6 +92,7 @@ class Asking:
 
         Raises:
             OutOfMemoryError: not even the smallest tiles fit; from the first image on that was not yielded.
+            UserError: the answer is NaN, likewise.
         """
         done = 0
         while done < len(images):
@@ -100,7 +113,9 @@ class Asking:
         try:
             with inference_memory_errors():
                 batch = torch.from_numpy(np.stack(images)).to(self.device).permute(0, 3, 1, 2)
-                answer = inference.answer(self.model, batch)
+                model = _Watched(self.model)
+                answer = inference.answer(model, batch)
+                model.require_numbers()
                 masks = labels(answer).cpu().numpy()
                 highest, maps = _looked_at(answer, confidence, probabilities)
         except (OutOfMemoryError, MemoryError) as error:
@@ -114,14 +129,31 @@ class Asking:
         ]
 
     def _give_way(self, size: tuple[int, int], way: Way, batch: int, message: str) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-        cheaper = way.cheaper(batch, size)
+        return_freed_memory(self.device)
+        cheaper = way.cheaper(batch, size, self.inference.crop_size)
         if cheaper is None:
             raise OutOfMemoryError(f"{message}; not even tiles of {SMALLEST_TILE} pixels fit")
         self.ways[size] = cheaper
         how = f"{cheaper.batch} at a time" if cheaper.tile is None else f"in tiles of {cheaper.tile} pixels"
         logger.warning("out of memory: images of %dx%d are asked about %s from here on", *size, how)
+
+
+class _Watched:
+    """A model, and whether each of its logits was a number. The device is waited for once, at the end."""
+
+    def __init__(self, model: Model) -> None:
+        self.model, self.align_corners = model, model.align_corners
+        self.are_numbers: list[Tensor] = []
+
+    def __call__(self, image: Tensor, /) -> Any:
+        outputs = self.model(image)
+        highest = outputs.logits.amax(dim=1)  # -inf is how a model may rule a class out
+        self.are_numbers.append(highest.isfinite().all())
+        return outputs
+
+    def require_numbers(self) -> None:
+        if not torch.stack(self.are_numbers).all():
+            raise UserError("the model answers NaN; leave out --amp, or take another checkpoint")
 
 
 def _looked_at(

@@ -32,8 +32,14 @@ def find_inputs(where: str, output: Path) -> list[Input]:
     Raises:
         DataError: nothing is there, or no image in it.
     """
+    if not where:
+        raise DataError("--input is empty; name an image, a folder, a pattern or a list")
     path = Path(where)
-    if path.is_dir():
+    try:
+        is_folder = path.is_dir()
+    except OSError as error:
+        raise DataError(f"--input {where}: {error.strerror}") from error
+    if is_folder:
         base, found = path, visible_files(path)
     elif path.suffix.lower() == ".txt" and path.is_file():
         return _listed(path)
@@ -62,15 +68,18 @@ def _listed(path: Path) -> list[Input]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"--input {path} is not a list of paths in UTF-8 ({error})") from error
-    written = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
+    folder = path.parent.absolute()
+    written: dict[Path, str] = {}
+    for line in filter(None, map(str.strip, lines)):
+        written.setdefault(folder / line, line)
     if not written:
         raise DataError(f"--input {path} lists no images; write a path a line")
-    return _named([path.parent / line for line in written], [PurePath(line) for line in written])
+    return _named([path.parent / line for line in written.values()], list(map(PurePath, written.values())))
 
 
 def _matching(pattern: str) -> tuple[Path, list[Path]]:
     parts = Path(pattern).parts
     fixed = next(index for index, part in enumerate(parts) if glob.has_magic(part))
     # Path.glob takes hidden files, too, and a ** at the end for folders alone.
-    found = map(Path, sorted(glob.glob(pattern, recursive=True)))  # noqa: PTH207
+    found = dict.fromkeys(map(Path, sorted(glob.glob(pattern, recursive=True))))  # noqa: PTH207
     return Path(*parts[:fixed]), [path for path in found if path.is_file()]

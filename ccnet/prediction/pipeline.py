@@ -9,11 +9,11 @@ from contextlib import closing, contextmanager, suppress
 from types import TracebackType
 
 import numpy as np
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from ccnet.errors import DataError
-from ccnet.out_of_memory import OutOfMemoryError
+from ccnet.errors import DataError, UserError
 from ccnet.prediction.asking import Prediction
 from ccnet.prediction.inputs import Input
 from ccnet.prediction.predictor import Predictor, batched
@@ -22,6 +22,7 @@ from ccnet.prediction.results import Results
 from ccnet.prediction.summary import Summary
 
 CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # which names may hold, and terminals obey or cannot print
+MOST_WITH_PROBABILITIES = 2  # results in memory: 19 classes of 1024x2048 are 80 MB
 THREADS = min(4, os.cpu_count() or 1)  # that decode, and as many that write
 
 
@@ -31,7 +32,8 @@ def predict_files(
     """Writes the results of every image, and summary.json, whatever ends it.
 
     An image that cannot be read, asked about or named is reported on stderr, and the others go on. Beside the images
-    that are asked about, `threads` are decoded at a time, as many wait, and twice as many are written or wait for it.
+    that are asked about, `threads` are decoded at a time, as many wait, and twice as many are written or wait for it,
+    with probabilities two.
 
     Args:
         predictor: the model.
@@ -58,7 +60,6 @@ def predict_files(
 def _predict(
     predictor: Predictor, items: Sequence[Input], results: Results, progress: "_Progress", threads: int
 ) -> None:
-    probabilities = np.float16 if results.probabilities else None
     with (
         closing(decoded(items, threads, ahead=threads + predictor.batch_size)) as images,
         _Writers(results, threads, progress) as writers,
@@ -67,16 +68,36 @@ def _predict(
             for each in batch:
                 if isinstance(each, Unreadable):
                     progress.failed(each.item, each.reason)
-            left = deque(each for each in batch if isinstance(each, Decoded))
-            pixels = [each.image for each in left]
-            answers = predictor.ask(pixels, confidence=results.confidence, probabilities=probabilities)
-            try:
-                for prediction in answers:
-                    writers.submit(left.popleft(), prediction)
-            except OutOfMemoryError as error:
-                for unanswered in left:
-                    progress.failed(unanswered.item, f"{unanswered.item.path}: {error}")
+            readable = [each for each in batch if isinstance(each, Decoded)]
+            for each, answer in zip(readable, _answers(predictor, readable, results), strict=True):
+                if isinstance(answer, str):
+                    progress.failed(each.item, f"{each.item.path}: {answer}")
+                else:
+                    writers.submit(each, answer)
         writers.finish()
+
+
+def _answers(predictor: Predictor, images: Sequence[Decoded], results: Results) -> Iterator[Prediction | str]:
+    """A prediction of each image, or why there is none; where several fail together, they are asked about alone.
+
+    Raises:
+        torch.AcceleratorError: the device is of no more use to this process.
+    """
+    probabilities = np.float16 if results.probabilities else None
+    pixels = [each.image for each in images]
+    predictions = predictor.ask(pixels, confidence=results.confidence, probabilities=probabilities)
+    for done in range(len(images)):
+        try:
+            answer: Prediction | str = next(predictions)
+        except torch.AcceleratorError:
+            raise
+        except Exception as error:  # whatever a model raises at one size, or for one image, the others may do without
+            answer = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        if isinstance(answer, str) and len(images) > 1:
+            for each in images[done:]:
+                yield from _answers(predictor, [each], results)
+            return
+        yield answer
 
 
 def _size(each: Decoded | Unreadable) -> object:
@@ -106,6 +127,7 @@ class _Progress:
 
     def failed(self, item: Input, reason: str) -> None:
         line = " ".join(reason.split())
+        self.summary.results.remove(item.name)
         self.summary.failed(item, line)
         printable = CONTROLS.sub(lambda found: ascii(found[0])[1:-1], line)
         self.bar.console.print(f"failed: {printable}", markup=False, emoji=False, highlight=False, soft_wrap=True)
@@ -120,7 +142,8 @@ class _Writers:
     """Threads that write results; who hands over waits while too many are not written yet."""
 
     def __init__(self, results: Results, threads: int, progress: _Progress) -> None:
-        self.results, self.progress, self.most = results, progress, 2 * threads
+        self.results, self.progress = results, progress
+        self.most = MOST_WITH_PROBABILITIES if results.probabilities else 2 * threads
         self.pool = ThreadPoolExecutor(threads, thread_name_prefix="writer")
         self.waiting: deque[tuple[Decoded, Prediction, Future[None]]] = deque()
 

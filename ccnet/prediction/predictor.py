@@ -73,6 +73,7 @@ class Predictor:
         Raises:
             DataError: a file that cannot be read, or no image at all.
             OutOfMemoryError: an image that does not fit into memory, not even in tiles.
+            UserError: the model answers NaN.
         """
         if not isinstance(image, list | tuple):
             return next(self.ask([to_rgb(image)])).mask  # type: ignore[arg-type]
@@ -83,7 +84,7 @@ class Predictor:
         """Probability of each class, float32 (C, H, W); its maximum over the classes is the confidence.
 
         Raises:
-            DataError, OutOfMemoryError: as `predict`.
+            DataError, OutOfMemoryError, UserError: as `predict`.
         """
         found = next(self.ask([to_rgb(image)], probabilities=np.float32)).probabilities
         assert found is not None
@@ -124,12 +125,13 @@ def available_device(name: str) -> torch.device:
         ConfigError: no such device, or one that this machine has not.
     """
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    kind, _, index = name.partition(":")
+    kind, colon, index = name.partition(":")
     if name == "auto":
         return torch.device(next(kind for kind, is_there in there.items() if is_there))
-    if kind not in there or (index and not index.isdigit()):
+    if kind not in there or (colon and not index.isdecimal()):
         raise ConfigError(f"device {name} is unknown; there are auto, {', '.join(there)}")
-    if not there[kind] or (kind == "cuda" and int(index or 0) >= torch.cuda.device_count()):
+    count = torch.cuda.device_count() if kind == "cuda" else 1
+    if not there[kind] or int(index or 0) >= count:
         raise ConfigError(f"device {name} is not there; use auto or cpu")
     return torch.device(name)
 
@@ -143,7 +145,7 @@ def to_rgb(image: PictureLike) -> Rgb:
     if isinstance(image, str | PathLike):
         return read_image(Path(image))
     if isinstance(image, Image.Image):
-        return as_rgb(ImageOps.exif_transpose(image), "the image")
+        return _upright(image)
     if not isinstance(image, np.ndarray):
         raise DataError(f"an image must be a path, a Pillow image or an array, not {type(image).__name__}")
     grey = image.ndim == 2
@@ -152,6 +154,15 @@ def to_rgb(image: PictureLike) -> Rgb:
             f"an image array must be uint8 RGB (H, W, 3) or grey (H, W), 0..255; got {image.dtype} {image.shape}"
         )
     return np.repeat(image[..., None], 3, axis=2) if grey else image
+
+
+def _upright(image: Image.Image) -> Rgb:
+    try:
+        return as_rgb(ImageOps.exif_transpose(image), "the image")
+    except DataError:
+        raise
+    except Exception as error:  # Pillow decodes only now, and its readers raise almost anything on damaged files
+        raise DataError(f"the image cannot be decoded ({type(error).__name__}: {error})") from error
 
 
 def batched(items: Iterable[T], kind: Callable[[T], object], most: int) -> Iterator[list[T]]:

@@ -59,7 +59,7 @@ class Summary:
         self.images[item.name] = entry if tile is None else {**entry, "tile": tile}
 
     def failed(self, item: Input, reason: str) -> None:
-        """An image has no results, or not all."""
+        """An image has no results."""
         self.images[item.name] = {"status": "failed", "reason": reason, "input": str(item.path)}
 
     def counts(self) -> Counter[str]:

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ccnet.command_line import share
+from ccnet.command_line import OneLineParser, share
 from ccnet.config_errors import CONFIG_DIR
 from ccnet.data.palette import as_color
 from ccnet.data.voc import VOC
@@ -31,13 +31,15 @@ def run(words: Sequence[str], description: str | None) -> list[str]:
     Raises:
         DataError: data that cannot be prepared, with what to change.
     """
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OneLineParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True, metavar="{folder,labelme,coco,voc,cache}")
     _add_folder(commands.add_parser("folder", help="images/ and masks/ -> configs/dataset/NAME.yaml"))
     _add_labelme(commands.add_parser("labelme", help="LabelMe's JSON files -> images/ and masks/"))
     _add_coco(commands.add_parser("coco", help="COCO's JSON file -> images/ and masks/"))
     _add_voc(commands.add_parser("voc", help="VOC 2012 and SBD -> the split trainaug"))
     _add_cache(commands.add_parser("cache", help="a copy of the training images that is faster to read"))
+    for each in commands.choices.values():
+        each.allow_abbrev = False
     arguments = parser.parse_args(words)
     command: Command = arguments.command
     return command(arguments)

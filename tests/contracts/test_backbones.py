@@ -19,7 +19,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ccnet.build import build_part
+from ccnet.config_errors import CONFIG_DIR
 from ccnet.errors import ConfigError
+from ccnet.model_table import pretrained_weights
 from ccnet.training.modes import freeze_norms, training_mode
 from tests.contracts.conftest import names, part
 
@@ -70,6 +72,11 @@ def hold(name: str, backbone: Any, stride: int) -> None:
     strides = [min(stride, full) for full in (4, 8, 16, 32)]
     assert [tuple(f.shape[2:]) for f in features] == [tuple(-(-side // s) for side in sides(name)) for s in strides]
     assert backbone.output_stride == stride
+
+
+def test_every_state_is_stored() -> None:
+    """Oracle: the YAML files' names, whatever package is not there."""
+    assert list(STATES) == sorted(path.stem for path in (CONFIG_DIR / "backbone").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -128,15 +135,22 @@ def test_weights_come_back_from_a_file(name: str, tmp_path: Path, caplog: pytest
 
 
 @pytest.mark.parametrize("name", ALL)
+def test_the_table_of_models_lists_its_weights(name: str) -> None:
+    """Oracle: by hand: all have pretrained weights but these."""
+    backbone = on_meta(name)
+    assert isinstance(backbone, nn.Module), backbone
+    has_none = name == "patches" or name.endswith(("_v1c", "_v1d", "_ccnet"))
+    assert ("DEFAULT" in pretrained_weights(backbone)) != has_none
+
+
+@pytest.mark.parametrize("name", ALL)
 def test_names_and_shapes_of_the_state_stay(name: str) -> None:
     """Oracle: what they were when the digest was stored; otherwise old checkpoints no longer load.
 
     Where the change is meant, or the backbone is new, put the printed line into backbone_states.json.
     """
     found = hashlib.sha256(json.dumps(shapes(on_meta(name)), sort_keys=True).encode()).hexdigest()[:16]
-    if name not in STATES:
-        pytest.skip(f'not stored yet: "{name}": "{found}"')
-    assert STATES[name] == found, f'"{name}": "{found}"'
+    assert STATES.get(name) == found, f'"{name}": "{found}"'
 
 
 @pytest.mark.parametrize("name", LIGHT)
@@ -165,7 +179,7 @@ def test_any_number_of_channels(name: str) -> None:
     assert all(five == [out, 5, *kernel] for (out, _, *kernel), five in changed.values())
 
 
-@pytest.mark.parametrize("name", names("backbone", long=("[!m]*", "mobilenet_v2", "mobilenet_v3_large", "*v4*")))
+@pytest.mark.parametrize("name", names("backbone", long=("[!p]*",)))
 def test_it_can_be_exported(name: str) -> None:
     """Oracle: the eager answer, from the exported program at another size than it was exported at."""
     backbone = build(name).eval()

@@ -27,13 +27,17 @@ def test_the_rows_go_to_a_file(
 @pytest.mark.parametrize(
     ("words", "message"),
     [(["--size", "64"], "invalid size value"), (["--size", "0,64"], "invalid size value"),
-     (["--json", "gone/rows.json"], "there is no folder gone"), (["--head", "x"], "no head matches x; there are fcn")],
+     (["--json", "gone/rows.json"], "there is no folder gone"), (["--json", "."], "--json . is a folder; name a file"),
+     (["--jso", "rows.json"], "unrecognized arguments: --jso"), (["--head", "x"], "no head matches x; there are fcn")],
 )  # fmt: skip
 def test_mistakes_are_told(
     words: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Oracle: the message, before anything is built."""
+    """Oracle: the message, before anything is built, and no usage around it."""
+    monkeypatch.setattr("ccnet.model_table.model_rows", lambda *_: pytest.fail("something was built"))
     monkeypatch.setattr("sys.argv", ["models.py", *words])
     with pytest.raises((SystemExit, ValueError)) as raised:
         models.main()
-    assert message in capsys.readouterr().err + str(raised.value)
+    printed = capsys.readouterr().err
+    assert message in printed + str(raised.value)
+    assert printed.count("\n") <= 1

@@ -11,36 +11,46 @@ def shapes(model: nn.Module, name: str) -> tuple[torch.Size, torch.Size]:
     """Shapes (B, C, H, W) that a module takes and gives, at an arbitrary B, H and W.
 
     The module runs alone, on the meta device, on as many channels as its first convolution or norm takes. One that has
-    neither, an activation or a pool, runs after the modules before it in its nn.Sequential.
+    neither (an activation, a pool), or whose first convolution takes a part of its channels (blocks that split), runs
+    after the modules before it in its nn.Sequential.
 
     Raises:
-        ValueError: its channels cannot be told, it cannot run alone, or it gives anything but one (B, C, H, W) tensor.
+        ValueError: its channels cannot be told, it cannot run so, or it gives anything but one (B, C, H, W) tensor.
     """
-    *before, module = _series(model, name)
-    channels = _in_channels(before[0] if before else module)
-    assert channels is not None
-    feature = torch.empty(2, channels, SIDE, SIDE, device="meta")
-    for each in before:
-        feature = _run(each, feature)
-    return feature.shape, _run(module, feature).shape
+    errors = []
+    for *before, module in _series(model, name):
+        try:
+            feature = _input(before[0] if before else module)
+            for each in before:
+                feature = _run(each, feature)
+            return feature.shape, _run(module, feature).shape
+        except ValueError as error:
+            errors.append(error)
+    raise errors[0]
 
 
-def _series(model: nn.Module, name: str) -> list[nn.Module]:
-    """The module, behind as many of those before it as it takes to know the channels."""
+def _series(model: nn.Module, name: str) -> list[list[nn.Module]]:
+    """The module, behind ever more of those before it: all series that begin where the channels are known."""
     module = model.get_submodule(name)
-    if _in_channels(module) is not None:
-        return [module]
     parent_name, _, leaf = name.rpartition(".")
     parent = model.get_submodule(parent_name)
+    series = [module]
     if type(parent).forward is nn.Sequential.forward:
         names = [key for key, _ in parent.named_children()]
-        behind = [parent.get_submodule(key) for key in names[: names.index(leaf) + 1]]
-        for start in reversed(range(len(behind))):
-            if _in_channels(behind[start]) is not None:
-                return behind[start:]
-    raise ValueError(
-        f"{type(module).__name__} has no convolution or norm that would tell its channels; name a module that has one"
-    )
+        series = [parent.get_submodule(key) for key in names[: names.index(leaf) + 1]]
+    found = [series[start:] for start in reversed(range(len(series))) if _in_channels(series[start]) is not None]
+    if not found:
+        raise ValueError(
+            f"{type(module).__name__} has no convolution or norm that would tell its channels; "
+            "name a module that has one"
+        )
+    return found
+
+
+def _input(module: nn.Module) -> Tensor:
+    channels = _in_channels(module)
+    assert channels is not None
+    return torch.empty(2, channels, SIDE, SIDE, device="meta")
 
 
 def _in_channels(module: nn.Module) -> int | None:

@@ -40,7 +40,8 @@ class Patches(nn.Module):
         self.stages = nn.ModuleList(
             PatchConv(width, channels, kernel) for width, kernel in zip(widths, kernels, strict=True)
         )
-        load_weights(self, "patches", weights)
+        self.architecture = "patches"
+        load_weights(self, self.architecture, weights)
         self.out_channels = [channels] * 4
         self.output_stride = output_stride
 

@@ -13,6 +13,7 @@ from ccnet.errors import CheckpointError, ConfigError
 from ccnet.models.backbones.weights import State, adapt_first_conv, fill, find_weights
 
 STRIDES = (8, 16, 32)
+ODD, EVEN = (67, 97), (96, 128)  # sides that no stride divides, and that every one does
 
 
 class TimmFeatures(nn.Module):
@@ -25,10 +26,12 @@ class TimmFeatures(nn.Module):
         weights: null (random), DEFAULT, a tag of timm's (such as in1k for resnest50d.in1k) or a file.
         in_channels: of the image; a pretrained first convolution is adapted as `adapt_first_conv` says.
         size_divisor: images are padded with zeros at the right and below to a multiple of it, and the features cut: 32
-            for networks that fail at odd sizes or round them down (HRNet, ConvNeXt), 1 for the others.
+            for networks that fail at odd sizes or round them down (HRNet, ConvNeXt), 1 for the others. Small images
+            try it when the network is made.
 
     Raises:
-        ConfigError: timm is missing; a name it does not know; an output stride or features that the network lacks.
+        ConfigError: timm is missing; a name it does not know; an output stride or features that the network lacks; a
+            size_divisor that is not enough for it.
         CheckpointError: weights that are not there or do not fit.
     """
 
@@ -46,11 +49,12 @@ class TimmFeatures(nn.Module):
             raise ValueError(f"in_channels and size_divisor must be at least 1, got {in_channels} and {size_divisor}")
         self.network = _create(timm, name, output_stride, in_channels)
         self.taps = _taps(self.network)
-        _load(timm, self.network, name, weights, in_channels)
         channels = self.network.feature_info.channels()
         self.out_channels = [channels[tap] for tap in self.taps]
         self.strides = [min(stride, output_stride) for stride in (4, 8, 16, 32)]
         self.name, self.output_stride, self.size_divisor = name, output_stride, size_divisor
+        self._require_all_sizes(in_channels)
+        _load(timm, self.network, name, weights, in_channels)
 
     def forward(self, image_BCHW: Tensor) -> list[Tensor]:
         """A normalised image (B, in_channels, H, W) -> four features from fine to coarse."""
@@ -61,6 +65,27 @@ class TimmFeatures(nn.Module):
         if self.size_divisor == 1:
             return kept
         return [each[..., : -(-height // s), : -(-width // s)] for each, s in zip(kept, self.strides, strict=True)]
+
+    @torch.no_grad()
+    def _require_all_sizes(self, in_channels: int) -> None:
+        self.network.eval()
+        height, width = (side + -side % self.size_divisor for side in ODD)
+        problem = self._problem(in_channels, height, width)
+        if problem and not self._problem(in_channels, *EVEN):
+            problem = "it fails at sizes that 32 does not divide, or rounds them down; set backbone.size_divisor=32"
+        if problem:
+            raise ConfigError(f"backbone.name={self.name} of timm: {problem}")
+        self.network.train()
+
+    def _problem(self, in_channels: int, height: int, width: int) -> str | None:
+        """What is wrong with the features of an image, if anything is."""
+        try:
+            features = self.network(torch.zeros(1, in_channels, height, width, device=next(self.parameters()).device))
+        except Exception as error:  # a stranger's forward raises whatever it likes
+            return (str(error).splitlines() or [type(error).__name__])[0]
+        given = [tuple(features[tap].shape[1:]) for tap in self.taps]
+        expected = [(c, -(-height // s), -(-width // s)) for c, s in zip(self.out_channels, self.strides, strict=True)]
+        return None if given == expected else f"features of {height}x{width} are {given}, and not {expected}"
 
 
 def _import(name: str) -> Any:

@@ -55,6 +55,19 @@ def test_lists_of_globs_and_other_kinds() -> None:
     assert inserted(built()) == {}
 
 
+@pytest.mark.parametrize("at", ["stage4.1", "stage4.3", "stage2.1", "stage4.*"])
+def test_split_blocks_of_shufflenet(at: str) -> None:
+    """Oracle: the channels of the articles' table: 464 in stage 4, 116 in stage 2; half of them is what the blocks'
+    first convolutions see."""
+    config = compose_config(["backbone=shufflenet_v2", "head.channels=16", f"attention.at={at}"])
+    with torch.device("meta"):
+        layers = inserted(build_model(config, 19, pretrained=False))
+    assert list(layers) == [at.replace("*", str(index)) for index in range(4 if "*" in at else 1)]
+    for name, layer in layers.items():
+        assert isinstance(layer, DualAttention)
+        assert next(layer.parameters()).shape[1] == (464 if name.startswith("stage4") else 116)
+
+
 def test_the_network_around_it_is_the_plain_one() -> None:
     """Oracle: the names without; the answer has its shape, and the gradient reaches the attention."""
     plain, model = built(), built("attention.at=stages.3")

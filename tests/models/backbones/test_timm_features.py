@@ -19,6 +19,7 @@ timm = pytest.importorskip("timm", reason="the extra [timm] is not installed")
 State = dict[str, Tensor]
 HUB = "timm.models._builder.load_state_dict_from_hf"
 SMALL, SERIES = "test_resnet", "test_convnext"  # the latter's features have other names than its classifier's
+DIVISOR = {SMALL: 1, SERIES: 32}
 
 
 def whole(name: str) -> State:
@@ -57,6 +58,44 @@ def test_sizes_that_a_network_cannot_take() -> None:
         assert torch.equal(feature, expected[..., :height, :width])
 
 
+@pytest.mark.parametrize(("name", "given", "enough"), [("hrnet_w18_small", 1, 32), (SERIES, 1, 32), (SERIES, 16, 32)])
+def test_a_size_divisor_that_is_not_enough(name: str, given: int, enough: int) -> None:
+    """Oracle: the failure of the network alone at an odd size (HRNet), or its features, which it rounds down; the error
+    comes before any picture does, and what it advises works."""
+    with torch.device("meta"):
+        with pytest.raises(ConfigError, match=f"name={name} of timm: .* set backbone.size_divisor={enough}$"):
+            TimmFeatures(name, 32, size_divisor=given)
+        network = TimmFeatures(name, 32, size_divisor=enough)
+        shapes = [feature.shape[2:] for feature in network(torch.empty(1, 3, 67, 97))]
+    assert shapes == [(17, 25), (9, 13), (5, 7), (3, 4)]
+
+
+def test_strides_that_a_network_does_not_keep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: the shapes by hand, of a network that says 4 and has 2 there; a divisor would hide it in the cut."""
+    create = timm.create_model
+
+    def finer(*given: Any, **options: Any) -> Any:
+        network = create(*given, **options)
+        network.maxpool = torch.nn.Identity()
+        return network
+
+    monkeypatch.setattr(timm, "create_model", finer)
+    for divisor in (1, 32):
+        with pytest.raises(ConfigError, match=r"name=test_resnet of timm: features of .* are \[\(32, "):
+            TimmFeatures(SMALL, 32, size_divisor=divisor)
+
+
+def test_trying_sizes_changes_nothing() -> None:
+    """Oracle: timm's own network of the same seed, statistics included, in training mode."""
+    torch.manual_seed(3)
+    backbone = TimmFeatures(SMALL, 32)
+    torch.manual_seed(3)
+    theirs = timm.create_model(SMALL, features_only=True)
+    assert all(module.training for module in backbone.modules())
+    assert all(map(torch.equal, backbone.network.state_dict().values(), theirs.state_dict().values()))
+    assert all(parameter.requires_grad for parameter in backbone.parameters())
+
+
 @pytest.mark.parametrize(("name", "tag"), [(SMALL, "DEFAULT"), (SMALL, "r160_in1k"), (SERIES, "DEFAULT")])
 def test_tags_go_through_timms_own_loader(
     name: str, tag: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -65,7 +104,7 @@ def test_tags_go_through_timms_own_loader(
     theirs, asked = whole(name), []
     monkeypatch.setattr(HUB, lambda repository, *_, **__: asked.append(repository) or dict(theirs))
     with caplog.at_level(logging.INFO, logger="ccnet"):
-        backbone = TimmFeatures(name, weights=tag)
+        backbone = TimmFeatures(name, weights=tag, size_divisor=DIVISOR[name])
     assert asked == [f"timm/{name}.r160_in1k"]
     for key, value in backbone.network.state_dict().items():
         assert torch.equal(value, theirs[key.replace("stages_", "stages.").replace("stem_", "stem.")])
@@ -102,11 +141,11 @@ def test_files_of_timm_and_of_our_own(name: str, tmp_path: Path) -> None:
     """Oracle: the state that was saved, by the names of timm's classification network and by those of the backbone."""
     theirs = whole(name)
     torch.save(theirs, tmp_path / "timm.pth")
-    first = TimmFeatures(name, weights=str(tmp_path / "timm.pth"))
+    first = TimmFeatures(name, weights=str(tmp_path / "timm.pth"), size_divisor=DIVISOR[name])
     key = next(key for key in theirs if key.endswith("weight"))
     assert torch.equal(next(first.parameters()), theirs[key])
     torch.save(first.state_dict(), tmp_path / "ours.pth")
-    second = TimmFeatures(name, weights=str(tmp_path / "ours.pth")).state_dict()
+    second = TimmFeatures(name, weights=str(tmp_path / "ours.pth"), size_divisor=DIVISOR[name]).state_dict()
     assert all(torch.equal(second[key], value) for key, value in first.state_dict().items())
 
 
