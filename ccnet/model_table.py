@@ -1,6 +1,5 @@
 """What every backbone with every head costs, without computing anything: tensors have a size but no data."""
 
-import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,12 +16,12 @@ from ccnet.benchmarks.training_memory import CLASSES, AllocatedBytes
 from ccnet.build import build_part
 from ccnet.config import compose_config
 from ccnet.config_errors import CONFIG_DIR
-from ccnet.errors import ConfigError, UserError
+from ccnet.errors import ConfigError
+from ccnet.json_file import write_rows
 from ccnet.models.backbones.timm_features import TimmFeatures, timm_weights
 from ccnet.models.backbones.weights import torchvision_weights
 from ccnet.models.segmentor import Preprocess
 from ccnet.schema import Part
-from ccnet.sealed_folder import write_file
 
 LEGEND = """\
 parameters  of backbone and head, without the auxiliary head, which only trains
@@ -141,8 +140,4 @@ def write_json(path: Path, rows: Iterable[ModelRow]) -> None:
     Raises:
         UserError: it cannot be written.
     """
-    lines = ",\n".join(json.dumps(asdict(row)) for row in rows)
-    try:
-        write_file(path, f"[\n{lines}\n]\n".encode())
-    except OSError as error:
-        raise UserError(f"{path} cannot be written ({error}); name another file with --json") from error
+    write_rows(path, map(asdict, rows))

@@ -107,7 +107,7 @@ def test_memory_is_what_a_process_takes(words: list[str], monkeypatch: pytest.Mo
     assert 0.9 * (row.memory - weights) < real < 2 * (row.memory - weights)
 
 
-@pytest.mark.parametrize("pattern", ["[fn]*n*", pytest.param("*", marks=LONG)])
+@pytest.mark.parametrize("pattern", ["[fn]*", pytest.param("*", marks=LONG)])
 def test_heads_with_one_backbone(pattern: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """Oracle: the YAML files' names, and the rows read back from the file."""
     heads = choices("head", pattern)
@@ -143,7 +143,7 @@ def test_a_backbone_that_cannot_be_built_is_left_out(
 def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
     """Oracle: one line of a UserError, and a folder that holds what it held."""
     (tmp_path / "rows.json").mkdir()
-    with pytest.raises(UserError, match="rows.json cannot be written .*; name another file with --json"):
+    with pytest.raises(UserError, match=r"rows.json is a folder; name a file"):
         write_json(tmp_path / "rows.json", [])
     assert [path.name for path in tmp_path.iterdir()] == ["rows.json"]
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from ccnet.benchmarks.catalog import available, load
 from ccnet.command_line import OneLineParser
-from ccnet.errors import UserError, one_line_errors
+from ccnet.errors import one_line_errors
+from ccnet.json_file import require_place
 
 
 def parser() -> OneLineParser:
@@ -27,8 +28,8 @@ def parser() -> OneLineParser:
 def main() -> None:
     """Prints the table as it grows, and writes the rows."""
     arguments = parser().parse_args()
-    if arguments.json and not arguments.json.resolve().parent.is_dir():
-        raise UserError(f"--json {arguments.json}: there is no folder {arguments.json.parent}")
+    if arguments.json:
+        require_place(arguments.json)
     rows = load(arguments.name)
 
     from ccnet.benchmarks.table import print_table, write_json  # here, so that --help answers at once

@@ -6,6 +6,7 @@ others the backbone. With --golden the last number must be at most 1e-4, or noth
 """
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -42,7 +43,11 @@ def main() -> int:
 
     from ccnet.importers.importing import Order, import_checkpoint  # here, so that --help answers at once
 
-    result = import_checkpoint(Order(**vars(arguments)))
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what lies aside is taken away
+    try:
+        result = import_checkpoint(Order(**vars(arguments)))
+    finally:
+        signal.signal(signal.SIGTERM, before)
     for line in result.lines:
         print(line)
     print(f"imported into {arguments.output}" if result.is_kept else f"more than 1e-4: {arguments.output} is not kept")

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from ccnet.command_line import OneLineParser
-from ccnet.errors import UserError, one_line_errors
+from ccnet.errors import one_line_errors
+from ccnet.json_file import require_place
 
 
 def size(text: str) -> tuple[int, int]:
@@ -27,10 +28,8 @@ def parser() -> OneLineParser:
 def main() -> None:
     """Prints the table as it grows, and writes the rows."""
     arguments = parser().parse_args()
-    if arguments.json and not arguments.json.resolve().parent.is_dir():
-        raise UserError(f"--json {arguments.json}: there is no folder {arguments.json.parent}")
-    if arguments.json and arguments.json.is_dir():
-        raise UserError(f"--json {arguments.json} is a folder; name a file")
+    if arguments.json:
+        require_place(arguments.json)
 
     from ccnet.model_table import choices, model_rows, print_table, write_json  # here, so that --help answers at once
 

@@ -1,13 +1,12 @@
 """Rows as a table to read, and as JSON for programs."""
 
-import json
-import os
 from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from ccnet.benchmarks.measure import Measured, Row
+from ccnet.json_file import write_rows
 
 LEGEND = """\
 ratio     baseline / value, of the medians over the interleaved rounds: above 1 is better than the baseline
@@ -69,7 +68,9 @@ def as_json(row: Row) -> dict[str, Any]:
 
 
 def write_json(path: Path, rows: Iterable[Row]) -> None:
-    """Writes a list of rows, one per line; the file is there whole or not at all."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text("[\n" + ",\n".join(json.dumps(as_json(row)) for row in rows) + "\n]\n", encoding="utf-8")
-    aside.replace(path)
+    """Writes a list of rows, one per line; the file is there whole or not at all.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    write_rows(path, map(as_json, rows))

@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ccnet import json_file
 from ccnet.comparison.compare import Comparison, Side
-from ccnet.errors import DataError, printable
+from ccnet.errors import printable
 from ccnet.evaluation.bootstrap import LEVEL, Interval, Intervals
-from ccnet.sealed_folder import write_file
 
 PERCENT = f"{100 * LEVEL:.0f} %"
 LEGEND = "* distinguishable from zero, each class by itself: of 20 that do not differ, one is marked by chance"
@@ -49,7 +49,7 @@ def write_json(path: Path, comparison: Comparison) -> None:
     """Everything, scores in 0..1; the file is there whole or not at all.
 
     Raises:
-        DataError: it cannot be written.
+        UserError: it cannot be written.
     """
     names = comparison.class_names
     plain: dict[str, Any] = {"method": comparison.method, "level": LEVEL, "warnings": list(comparison.warnings)}
@@ -59,12 +59,7 @@ def write_json(path: Path, comparison: Comparison) -> None:
     if comparison.difference:
         plain["difference"] = _scores_dict(comparison.difference, names)
         plain["distinguishable"] = comparison.difference.mean_iou.excludes_zero
-    try:
-        if path.is_dir():
-            raise DataError(f"{path} is a folder; name a file with --json")
-        write_file(path, json.dumps(plain, indent=1).encode())
-    except OSError as error:
-        raise DataError(f"{path} cannot be written ({error}); name another file with --json") from error
+    json_file.write(path, json.dumps(plain, indent=1))
 
 
 def _side_dict(side: Side, class_names: Sequence[str]) -> dict[str, Any]:

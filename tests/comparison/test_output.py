@@ -10,7 +10,7 @@ import pytest
 from ccnet.comparison.compare import Comparison, Side
 from ccnet.comparison.output import print_comparison, summary, write_json
 from ccnet.comparison.run_report import RunReport
-from ccnet.errors import DataError
+from ccnet.errors import UserError
 from ccnet.evaluation.bootstrap import Interval, Intervals
 from tests.comparison.made_reports import CLASSES, made_images
 from tests.evaluation.links import link_to
@@ -118,10 +118,10 @@ def test_json(tmp_path: Path) -> None:
 def test_json_that_cannot_be_written(tmp_path: Path) -> None:
     """Oracle: the line; nothing is left where a folder has the name."""
     for path in (Path(), Path(".."), tmp_path):
-        with pytest.raises(DataError, match="is a folder; name a file with --json"):
+        with pytest.raises(UserError, match="is a folder; name a file"):
             write_json(path, PAIR)
     assert not list(tmp_path.iterdir())
-    with pytest.raises(DataError, match=r"out\.json cannot be written .*; name another file with --json"):
+    with pytest.raises(UserError, match=r"out\.json: there is no folder"):
         write_json(tmp_path / "gone" / "out.json", PAIR)
 
 

@@ -140,33 +140,6 @@ def test_globs(network: Network, at: Any, names: list[str]) -> None:
     network(IMAGE)
 
 
-class Split(nn.Module):
-    """A block whose convolution sees half of the channels, as ShuffleNetV2's."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels // 2, channels // 2, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        left, right = x.chunk(2, dim=1)
-        if left.shape[1] != self.conv.in_channels:
-            raise ValueError(f"{left.shape[1]} channels")
-        return torch.cat([left, self.conv(right)], dim=1)
-
-
-@pytest.mark.parametrize(("at", "names"), [("3", ["3"]), ("1", ["1"]), ("*", ["0", "1", "2", "3"])])
-def test_blocks_that_split(at: str, names: list[str]) -> None:
-    """Oracle: the channels by hand, which the blocks' own convolutions do not tell."""
-    series, made = nn.Sequential(nn.Conv2d(3, 8, 1), Split(8), nn.ReLU(), Split(8)), []
-    assert insert_layers(series, at, lambda channels: made.append(Doubling(channels)) or made[-1]) == names
-    assert [layer.channels for layer in made] == [8] * len(names)
-    series(IMAGE)
-    with pytest.raises(ConfigError, match="attention.at=0: Split cannot run on a feature map alone: 2 channels$"):
-        insert_layers(nn.Sequential(Split(8), Split(8)), "0", Doubling)
-    with pytest.raises(ConfigError, match="attention.at=1: Split cannot run on a feature map alone: 2 channels$"):
-        insert_layers(nn.Sequential(Split(16), Split(8)), "1", Doubling)
-
-
 def test_a_module_with_two_names_takes_one_layer(network: Network) -> None:
     """Oracle: the only new factor."""
     network.alias = network.blocks[0]
