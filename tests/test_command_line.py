@@ -1,6 +1,7 @@
 """The options that val and predict share."""
 
 import inspect
+import re
 from pathlib import Path
 
 import pytest
@@ -25,9 +26,11 @@ from ccnet.evaluation.inference import Inference
     [
         ([], []),
         (["--aug-eval"], ["evaluation.scales=[0.75,1.0,1.25]", "evaluation.flip=true"]),
-        (["--aug-eval", "--flip-horizontal"], ["evaluation.scales=[1.0]", "evaluation.flip=true"]),
-        (["--aug-eval", "--scales", "0.5,1"], ["evaluation.scales=[0.5,1.0]", "evaluation.flip=false"]),
-        (["--flip-horizontal"], ["evaluation.scales=[1.0]", "evaluation.flip=true"]),
+        (["--aug-eval", "--flip-horizontal"], ["evaluation.scales=[0.75,1.0,1.25]", "evaluation.flip=true"]),
+        (["--aug-eval", "--scales", "0.5,1"], ["evaluation.scales=[0.5,1.0]", "evaluation.flip=true"]),
+        (["--scales", "0.5,1"], ["evaluation.scales=[0.5,1.0]"]),
+        (["--flip-horizontal"], ["evaluation.flip=true"]),
+        (["--flip-horizontal", "--scales", "2"], ["evaluation.scales=[2.0]", "evaluation.flip=true"]),
         (["--slide", "--crop-size", "64,96"], ["evaluation.crop_size=[64,96]", "evaluation.stride=null"]),
         (
             ["--slide", "--crop-size", "64,96", "--stride", "32,48"],
@@ -36,7 +39,7 @@ from ccnet.evaluation.inference import Inference
     ],
 )
 def test_options_become_overrides(words: list[str], overrides: list[str]) -> None:
-    """Oracle: PaddleSeg's meaning of --aug-eval, and that what is not named stays the checkpoint's."""
+    """Oracle: written out; scales and flip do not touch each other, and what is not named stays the checkpoint's."""
     assert inference_overrides(parse(evaluation_parser(""), words)) == overrides
 
 
@@ -140,7 +143,6 @@ def test_options_win_over_overrides_and_idle_overrides_are_refused() -> None:
     arguments = parse(evaluation_parser(""), ["--flip-horizontal", "evaluation=sliding_window"])
     assert effective_overrides(arguments, ["evaluation"]) == [
         "evaluation=sliding_window",
-        "evaluation.scales=[1.0]",
         "evaluation.flip=true",
     ]
     arguments = parse(evaluation_parser(""), ["optimizer.lr=1"])
@@ -148,6 +150,33 @@ def test_options_win_over_overrides_and_idle_overrides_are_refused() -> None:
         effective_overrides(arguments, ["head"])
     with pytest.raises(ConfigError, match=r"the override hed.recurrence has no effect here \(did you mean head\?\)"):
         require_effect(["hed.recurrence=1"], ["head", "backbone"])
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (["evaluation.flip=false", "--flip-horizontal"], "evaluation.flip=true"),
+        (["+evaluation.flip=true", "--aug-eval"], "evaluation.flip=true"),
+        (["evaluation.stride=[8,8]", "--slide", "--crop-size", "9,9"], "evaluation.stride=null"),
+        (["evaluation.batch_size=2", "--batch-size", "3"], "evaluation.batch_size=3"),
+    ],
+)
+def test_an_override_and_an_option_for_one_key_are_refused(words: list[str], option: str) -> None:
+    """Oracle: the message; one of them would be undone. Keys that no option sets pass."""
+    arguments = parse(evaluation_parser(""), words)
+    message = f"an option already says {option}; leave it out, or the override {words[0]}"
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        effective_overrides(arguments, ["evaluation"])
+    arguments = parse(evaluation_parser(""), ["evaluation.flip=true", "--scales", "0.5"])
+    assert effective_overrides(arguments, ["evaluation"]) == ["evaluation.flip=true", "evaluation.scales=[0.5]"]
+
+
+@pytest.mark.parametrize("word", ["backbone.weights=DEFAULT", "+backbone.weights=null", "~backbone.weights"])
+def test_weights_of_the_backbone_are_the_checkpoints(word: str) -> None:
+    """Oracle: the message; other keys of the backbone pass."""
+    with pytest.raises(ConfigError, match=r"backbone.weights has no effect here; the checkpoint brings the weights"):
+        require_effect([word], ["backbone"])
+    require_effect(["backbone.depth=50", "backbone=resnet50"], ["backbone"])
 
 
 def test_names_stand_between_commas() -> None:

@@ -65,6 +65,13 @@ def test_the_allocator_of_this_machine_is_understood() -> None:
         (RuntimeError(WINDOWS), "90 bytes more were asked for"),
         (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), "PyTorch does not say"),
         (RuntimeError("CUDA error: out of memory"), "PyTorch does not say"),
+        (RuntimeError("could not create a primitive"), "PyTorch does not say"),
+        (RuntimeError("could not create a primitive descriptor for the convolution"), "PyTorch does not say"),
+        (RuntimeError("could not create a memory"), "PyTorch does not say"),
+        (RuntimeError("could not create a memory object"), "PyTorch does not say"),
+        (RuntimeError("could not execute a primitive"), "PyTorch does not say"),
+        (RuntimeError("std::bad_alloc"), "PyTorch does not say"),
+        (RuntimeError("bad allocation"), "PyTorch does not say"),
     ],
 )
 def test_other_devices_are_understood(error: RuntimeError, size: str) -> None:

@@ -16,7 +16,7 @@ from ccnet.errors import one_line_errors
 
 def parser() -> OneLineParser:
     """The command line."""
-    made = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     made.add_argument("--full", action="store_true", help="look at all files, not at a sample of 200 of each split")
     made.add_argument("--split", action="append", metavar="NAME", help="repeatable; default: train_split and val_split")
     made.add_argument("--output", type=Path, metavar="FOLDER", help="default: inspection/ in runs_dir")

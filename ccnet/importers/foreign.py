@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from ccnet.data.sample import IGNORE_INDEX
+from ccnet.errors import CheckpointError
 from ccnet.importers.source import Source
 from ccnet.importers.translation import Names, width_of
 
@@ -25,6 +27,7 @@ class Foreign:
     num_classes: of the classifier.
     told: what the file says about the classes.
     notes: lines on what was taken from where.
+    is_recurrence_told: by the file or the caller; it is a default otherwise.
     """
 
     source: Source
@@ -33,6 +36,22 @@ class Foreign:
     num_classes: int
     told: Told = Told()
     notes: Sequence[str] = field(default=())
+    is_recurrence_told: bool = True
+
+
+def classes_in(source: Source, name: str) -> int:
+    """The number of classes, by the name of the classifier's weight.
+
+    Raises:
+        CheckpointError: no such tensor, more classes than a mask can hold, or one logit for two classes.
+    """
+    found = width_of(source, name, IGNORE_INDEX)
+    if found == 1:
+        raise CheckpointError(
+            f"{source.path}: {name} gives one logit, which a threshold decides on; here the largest logit decides, "
+            "and one alone would always be class 0"
+        )
+    return found
 
 
 def auxiliary_overrides(source: Source, conv: str) -> list[str]:

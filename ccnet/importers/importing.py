@@ -20,8 +20,9 @@ from ccnet.importers.classes import Classes, classes_of
 from ccnet.importers.foreign import Foreign
 from ccnet.importers.golden import TOLERANCE, Golden, read_golden
 from ccnet.importers.source import Source, read_source
-from ccnet.importers.translation import COUNTER, translated
+from ccnet.importers.translation import translated
 from ccnet.loaded_model import load_model
+from ccnet.models.backbones.weights import COUNTER
 from ccnet.models.segmentor import Preprocess, Segmentor
 from ccnet.schema import RunConfig
 
@@ -123,9 +124,10 @@ def _lines(foreign: Foreign, config: RunConfig, classes: Classes) -> list[str]:
     counters = sum(name.endswith(COUNTER) for name in foreign.source.state)
     backbone, head, model = config.backbone, config.head, config.model
     loops = f", recurrence {head['recurrence']}" if "recurrence" in head else ""
+    untold = "" if foreign.is_recurrence_told else " (not told by the file)"
     return [
         f"{len(foreign.source.state)} tensors, each in its place ({counters} of them counters of norms)",
-        f"ResNet-{backbone['depth']} {backbone['variant']}, output stride {backbone['output_stride']}{loops}",
+        f"ResNet-{backbone['depth']} {backbone['variant']}, output stride {backbone['output_stride']}{loops}{untold}",
         f"input {model.channel_order.value}, mean {model.mean}, std {model.std}",
         f"align_corners {str(model.align_corners).lower()}, sliding windows {config.evaluation['crop_size']}",
         *foreign.notes,
@@ -146,13 +148,15 @@ def _import_backbone(source: Source, order: Order) -> Result:
         path.write_bytes(safetensors.torch.save(state))
         found = safetensors.torch.load_file(path)
         difference = max(_difference(value, state[name]) for name, value in found.items())
-        path.parent.rename(order.output)
-    lines = [
-        f"the backbone alone, {architecture}: {len(state)} tensors",
-        f"left out: {len(left_out)} tensors of {', '.join(starts)}, which no head of ours has",
-        f"use it with backbone={architecture} backbone.weights={order.output / WEIGHTS}",
-    ]
-    return Result(lines, difference, f"the tensors of {source.path}, as {WEIGHTS} gives them back")
+        lines = [
+            f"the backbone alone, {architecture}: {len(state)} tensors",
+            f"left out: {len(left_out)} tensors of {', '.join(starts)}, which no head of ours has",
+            f"use it with backbone={architecture} backbone.weights={order.output / WEIGHTS}",
+        ]
+        result = Result(lines, difference, f"the tensors of {source.path}, as {WEIGHTS} gives them back")
+        if result.is_kept:
+            path.parent.rename(order.output)
+    return result
 
 
 @contextmanager

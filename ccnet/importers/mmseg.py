@@ -1,21 +1,18 @@
 """Checkpoints of mmsegmentation's CCNet, 0.x and 1.x, on a ResNet of output stride 8.
 
-`meta` holds the text of the training configuration, in Python: it is parsed, never run. What it does not tell is as in
-the configurations of mmsegmentation's repository.
+`meta` holds the text of the training configuration (mmseg_config.py). What it does not tell is as in the configurations
+of mmsegmentation's repository.
 """
 
-import ast
-from collections.abc import Iterator
-from typing import TypeGuard
-
-from ccnet.data.sample import IGNORE_INDEX
-from ccnet.importers.foreign import Foreign, Told, auxiliary_overrides
+from ccnet.errors import CheckpointError
+from ccnet.importers import mmseg_config
+from ccnet.importers.foreign import Foreign, Told, auxiliary_overrides, classes_in
 from ccnet.importers.source import Source
 from ccnet.importers.translation import Names, resnet_depth, width_of
+from ccnet.models.backbones.weights import plain_dict
 
 DEFAULT_RECURRENCE = 2
-MOST_TEXT = 1 << 18
-MOST_LOOPS, MOST_PIXELS = 64, 4096
+MOST_LOOPS = 64
 NAMES = Names(
     {
         "backbone.": "backbone.",
@@ -45,80 +42,43 @@ def read(source: Source, recurrence: int | None) -> Foreign:
     Raises:
         CheckpointError: it is another network.
     """
-    settings = list(_settings(source.meta.get("cfg", source.meta.get("config"))))
-    loops = [value for key, value in settings if key == "recurrence" and _is_count(value, MOST_LOOPS)]
+    settings = mmseg_config.settings_of(source.meta.get("cfg", source.meta.get("config")))
     align = [value for key, value in settings if key == "align_corners" and isinstance(value, bool)]
     if recurrence is None:
-        recurrence = next(iter(loops), DEFAULT_RECURRENCE)
+        loops = (value for key, value in settings if key == "recurrence" and mmseg_config.is_count(value, MOST_LOOPS))
+        recurrence = next(loops, None)
+    depth = resnet_depth(source, "backbone.")
     overrides = [
         "+experiment=cityscapes_r2",
         "backbone=resnet50",
-        f"backbone.variant={_variant(source)}",
-        f"backbone.depth={resnet_depth(source, 'backbone.')}",
+        f"backbone.variant={_variant(source, depth)}",
+        f"backbone.depth={depth}",
+        *mmseg_config.dilation(source.path, settings),
         f"head.channels={width_of(source, 'decode_head.convs.0.conv.weight')}",
-        f"head.recurrence={recurrence}",
+        f"head.recurrence={DEFAULT_RECURRENCE if recurrence is None else recurrence}",
         f"model.align_corners={str(any(align)).lower()}",
-        *_windows(settings),
+        *mmseg_config.normalisation(source.path, settings),
+        *mmseg_config.windows(settings),
         *auxiliary_overrides(source, "auxiliary_head.convs.0.conv.weight"),
     ]
     note = "align_corners as its configuration says" if align else "align_corners untold: true if trained at 769x769"
-    classes = _classes(source)
-    return Foreign(
-        source, overrides, NAMES, width_of(source, "decode_head.conv_seg.weight", IGNORE_INDEX), classes, [note]
-    )
+    num_classes = classes_in(source, "decode_head.conv_seg.weight")
+    return Foreign(source, overrides, NAMES, num_classes, _classes(source), [note], recurrence is not None)
 
 
-def _variant(source: Source) -> str:
+def _variant(source: Source, depth: int) -> str:
     if "backbone.stem.0.weight" not in source.state:
+        if depth < 50:
+            raise CheckpointError(
+                f"{source.path}: a ResNet-{depth} with the 7x7 stem dilates one convolution a block, ours both; of "
+                "this depth only v1c and v1d can be imported"
+            )
         return "plain"
     return "v1c" if "backbone.layer2.0.downsample.0.weight" in source.state else "v1d"
 
 
 def _classes(source: Source) -> Told:
-    about = source.meta.get("dataset_meta")
-    if isinstance(about, dict):  # 1.x
+    about = plain_dict(source.meta.get("dataset_meta"))
+    if about is not None:  # 1.x
         return Told(about.get("classes"), about.get("palette"))
     return Told(source.meta.get("CLASSES"), source.meta.get("PALETTE"))
-
-
-def _settings(text: object) -> Iterator[tuple[str, object]]:
-    """Keys and plain values of a configuration's text, in their order; a nested dict(...) is a list of such pairs."""
-    if not isinstance(text, str) or len(text) > MOST_TEXT:
-        return
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):  # it is no configuration
-        return
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.keyword) or node.arg is None:
-            continue
-        if isinstance(node.value, ast.Call):
-            yield node.arg, [(each.arg, _literal(each.value)) for each in node.value.keywords]
-        else:
-            yield node.arg, _literal(node.value)
-
-
-def _literal(node: ast.expr) -> object:
-    try:
-        value: object = ast.literal_eval(node)
-    except (ValueError, TypeError, RecursionError, MemoryError):
-        return None
-    return value
-
-
-def _windows(settings: list[tuple[str, object]]) -> list[str]:
-    """Sliding windows, whose logits are averaged, where the test configuration has them."""
-    for key, value in settings:
-        test = dict(value) if key == "test_cfg" and isinstance(value, list) else {}
-        if test.get("mode") == "slide" and _is_size(test.get("crop_size")) and _is_size(test.get("stride")):
-            sizes = [f"evaluation.{name}={list(test[name])}" for name in ("crop_size", "stride")]
-            return ["evaluation=sliding_window", "evaluation.average=logits", *sizes]
-    return []
-
-
-def _is_size(value: object) -> bool:
-    return isinstance(value, tuple) and len(value) == 2 and all(_is_count(side, MOST_PIXELS, 1) for side in value)
-
-
-def _is_count(value: object, most: int, least: int = 0) -> TypeGuard[int]:
-    return type(value) is int and least <= value <= most

@@ -6,8 +6,7 @@ weights become that here. The rest of the network is that of configs/experiment/
 
 from dataclasses import replace
 
-from ccnet.data.sample import IGNORE_INDEX
-from ccnet.importers.foreign import Foreign, auxiliary_overrides
+from ccnet.importers.foreign import Foreign, auxiliary_overrides, classes_in
 from ccnet.importers.source import Source
 from ccnet.importers.translation import Names, resnet_depth, width_of
 
@@ -45,9 +44,9 @@ def read(source: Source, recurrence: int | None) -> Foreign:
         f"head.recurrence={DEFAULT_RECURRENCE if recurrence is None else recurrence}",
         *auxiliary_overrides(source, "dsn.0.weight"),
     ]
-    return Foreign(
-        with_plain_norms(source), overrides, NAMES, width_of(source, "head.bottleneck.3.weight", IGNORE_INDEX)
-    )
+    num_classes = classes_in(source, "head.bottleneck.3.weight")
+    is_told = recurrence is not None
+    return Foreign(with_plain_norms(source), overrides, NAMES, num_classes, is_recurrence_told=is_told)
 
 
 def with_plain_norms(source: Source) -> Source:

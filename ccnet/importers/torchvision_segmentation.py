@@ -5,9 +5,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from ccnet.data.sample import IGNORE_INDEX
 from ccnet.errors import ConfigError
-from ccnet.importers.foreign import Foreign, auxiliary_overrides
+from ccnet.importers.foreign import Foreign, auxiliary_overrides, classes_in
 from ccnet.importers.source import Source
 from ccnet.importers.translation import Names, resnet_depth, translated, width_of
 
@@ -47,7 +46,7 @@ def read(source: Source, recurrence: int | None) -> Foreign:
         f"head.channels={width_of(source, 'classifier.0.weight')}",
         *auxiliary_overrides(source, "aux_classifier.0.weight"),
     ]
-    return Foreign(source, overrides, NAMES, width_of(source, "classifier.4.weight", IGNORE_INDEX))
+    return Foreign(source, overrides, NAMES, classes_in(source, "classifier.4.weight"))
 
 
 def backbone_of(source: Source) -> tuple[str, dict[str, Tensor], list[str]]:

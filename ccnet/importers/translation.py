@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from ccnet.errors import CheckpointError
 from ccnet.importers.source import Source
+from ccnet.models.backbones.weights import COUNTER
 
-COUNTER = "num_batches_tracked"  # of a norm; nothing reads it
 OWN = "preprocess."  # what no other implementation keeps with its weights
 MOST_LISTED = 6
 # Blocks of the four stages, and the convolutions of each: depth.

@@ -35,7 +35,7 @@ def test_what_the_checkpoint_says_comes_before_the_number() -> None:
 @pytest.mark.parametrize(
     "names",
     [None, "two", 7, ["a"], ["a", "b", "c"], ["a", 3], ["a", ""], ["a", " "], ["a", "x" * 101], ["a", "b\n"],
-     ["a", "${seed}"], {"a": 1, "b": 2}, [["a"], ["b"]]],
+     ["a", "${seed}"], ["a", "a"], ["a", "a "], {"a": 1, "b": 2}, [["a"], ["b"]]],
 )  # fmt: skip
 def test_names_that_cannot_be_are_numbers(names: object) -> None:
     """Oracle: generic names, and a line that says so."""
@@ -43,6 +43,13 @@ def test_names_that_cannot_be_are_numbers(names: object) -> None:
     assert classes.names == ["class_0", "class_1"]
     assert classes.palette == [voc_color(1), voc_color(2)]
     assert "numbers stand for names" in classes.origin
+    assert classes.origin.startswith("nowhere" if names is None else "the checkpoint's own cannot be used")
+
+
+def test_other_names_that_cannot_be_are_no_cityscapes() -> None:
+    """Oracle: numbers, although there are as many as of Cityscapes or VOC."""
+    for number in (19, 21):
+        assert classes_of(number, Told(["a"] * number), None).names[-1] == f"class_{number - 1}"
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def test_the_largest_difference(error: float, tmp_path: Path) -> None:
     golden = read_golden(saved(tmp_path, aux=MAIN))
     difference = golden.difference(Echo(error))  # type: ignore[arg-type]
     assert difference == pytest.approx(abs(error), abs=1e-5, nan_ok=True)
-    assert golden.image.dtype == torch.float32
+    assert (golden.image.dtype, golden.main.dtype) == (torch.float32, torch.float64)
 
 
 def test_whole_numbers_are_images_too(tmp_path: Path) -> None:
@@ -65,6 +65,7 @@ def test_logits_of_another_shape(tmp_path: Path) -> None:
         ({"image": MAIN}, r"image must be \(1, 3, H, W\)"),
         ({"image": np.array([[[["text"]]]])}, "image must hold numbers"),
         ({"main": np.full_like(MAIN, np.inf)}, "main holds numbers that are not finite"),
+        ({"image": np.full_like(IMAGE, 1e300, np.float64)}, "image holds numbers that are not finite"),
         ({"main": np.zeros((1, 2, 0, 6))}, "main must hold numbers"),
         ({"main": np.array([[[[{}]]]], dtype=object)}, "Object arrays cannot be loaded|allow_pickle"),
     ],

@@ -1,5 +1,6 @@
 """From a file to a folder that is there whole and right, or not at all."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,12 +10,16 @@ import torch
 import torchvision
 
 from ccnet import checkpoint
+from ccnet.config import compose_config
 from ccnet.errors import CheckpointError, ConfigError, DataError, UserError
-from ccnet.importers import importing
+from ccnet.importers import importing, mmseg, official
+from ccnet.importers.classes import classes_of
 from ccnet.importers.importing import Order, Result, import_checkpoint
-from ccnet.loaded_model import load_model
+from ccnet.loaded_model import MODEL_PARTS, load_model
 from ccnet.models.backbones.resnet import ResNet
-from tests.importers.foreign_files import State, mmseg_state, official_state
+from tests.importers.foreign_files import State, mmseg_state, official_state, source
+
+PIPE = Path("pipe")
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +58,7 @@ def test_the_folder_is_a_checkpoint_of_the_same_tensors(order: Order, state: Sta
     assert torch.equal(found.model["preprocess.mean"].flatten(), torch.tensor([123.675, 116.28, 103.53]))
     assert (found.step, found.score, len(found.meta["class_names"])) == (0, None, 19)
     loaded = load_model(order.output, torch.device("cpu"), ["head.recurrence=1"])
+    assert loaded.config.head["recurrence"] == 1
     assert loaded.config.backbone["weights"] is None
     assert (loaded.config.name, loaded.config.dataset["_target_"]) == ("mmseg", "ccnet.data.cityscapes.Cityscapes")
     assert files(order.output.parent) == {"file.pth", "imported"}
@@ -64,14 +70,10 @@ def test_classes_that_are_no_data_sets_are_a_folder_of_ones_own(tmp_path: Path) 
     (tmp_path / "classes.txt").write_text("wall\nfloor\n")
     order = Order("mmseg", tmp_path / "file.pth", tmp_path / "imported", classes=tmp_path / "classes.txt")
     import_checkpoint(order)
-    loaded = load_model(order.output, torch.device("cpu"), parts=(*importing_parts(), "dataset"))
+    loaded = load_model(order.output, torch.device("cpu"), parts=(*MODEL_PARTS, "dataset"))
     assert loaded.class_names == ["wall", "floor"]
     assert loaded.config.dataset["class_names"] == ["wall", "floor"]
     assert loaded.model.auxiliary_head is None
-
-
-def importing_parts() -> tuple[str, ...]:
-    return ("backbone", "head", "auxiliary_head", "evaluation")
 
 
 def with_golden(order: Order, image: np.ndarray, main: np.ndarray, name: str) -> Result:  # type: ignore[type-arg]
@@ -114,13 +116,25 @@ def test_a_folder_that_is_there_is_never_touched(order: Order) -> None:
         ({"kind": "official"}, CheckpointError, "layer1 to layer4 have 0, 0, 0, 0 blocks"),
         ({"golden": Path("absent.npz")}, DataError, "absent.npz cannot be read as golden logits"),
         ({"classes": Path("absent.txt")}, UserError, "absent.txt cannot be read"),
+        ({"classes": PIPE}, DataError, "pipe cannot be read: no such file"),
+        ({"golden": PIPE}, DataError, "pipe cannot be read as golden logits: no such file"),
         ({"file": Path("absent.pth")}, CheckpointError, "absent.pth: no such file"),
     ],
 )
 def test_a_mistake_leaves_nothing(
-    order: Order, change: dict[str, object], error: type[Exception], message: str
+    order: Order,
+    change: dict[str, object],
+    error: type[Exception],
+    message: str,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    """Oracle: the error, and the folder as it was."""
+    """Oracle: the error, and the folder as it was. A pipe that nobody writes to would be waited for."""
+    if PIPE in change.values():
+        if not hasattr(os, "mkfifo"):
+            pytest.skip("there are no named pipes")
+        pipe = tmp_path_factory.mktemp("pipes") / PIPE
+        os.mkfifo(pipe)
+        change = dict.fromkeys(change, pipe)
     with pytest.raises(error, match=message):
         import_checkpoint(replace(order, **change))  # type: ignore[arg-type]
     assert files(order.file.parent) == {"file.pth"}
@@ -136,6 +150,31 @@ def test_a_failure_on_the_way_leaves_nothing(order: Order, monkeypatch: pytest.M
     with pytest.raises(CheckpointError, match=r"imported could not be written \(the disk is full\)"):
         import_checkpoint(order)
     assert files(order.file.parent) == {"file.pth"}
+
+
+@pytest.mark.parametrize(("recurrence", "line"), [(None, "recurrence 2 (not told by the file)"), (2, "recurrence 2")])
+def test_a_recurrence_that_nobody_told_is_said_to_be_a_default(recurrence: int | None, line: str) -> None:
+    """Oracle: the end of the line, for mmsegmentation's file without a configuration and for an official one."""
+    with torch.device("meta"):
+        state = official_state()
+    for foreign in (mmseg.read(source(mmseg_state()), recurrence), official.read(source(state), recurrence)):
+        config = compose_config(foreign.overrides)
+        lines = importing._lines(foreign, config, classes_of(19, foreign.told, None))
+        assert lines[1].endswith(line)
+
+
+@pytest.mark.parametrize("kind", ["official", "mmseg", "torchvision"])
+def test_one_logit_is_refused(kind: str, tmp_path: Path) -> None:
+    """Oracle: the reason: the largest of one logit is always the first."""
+    if kind == "torchvision":
+        network = torchvision.models.segmentation.fcn_resnet50(weights=None, weights_backbone=None, num_classes=1)
+        state = network.state_dict()
+    else:
+        state = {"official": official_state, "mmseg": mmseg_state}[kind](classes=1)
+    torch.save(state, tmp_path / "file.pth")
+    with pytest.raises(CheckpointError, match=r"weight gives one logit, .* would always be class 0"):
+        import_checkpoint(Order(kind, tmp_path / "file.pth", tmp_path / "imported"))
+    assert files(tmp_path) == {"file.pth"}
 
 
 @pytest.mark.parametrize(
@@ -160,8 +199,9 @@ def test_widths_beyond_measure(name: str, width: int, tmp_path: Path) -> None:
     assert files(tmp_path) == {"file.pth"}
 
 
-def test_a_backbone_alone_becomes_a_weight_file(tmp_path: Path) -> None:
-    """Oracle: torchvision's tensors, which a backbone takes; the options that have no effect are refused."""
+def test_a_backbone_alone_becomes_a_weight_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: torchvision's tensors, which a backbone takes; the options that have no effect are refused; what the disk
+    gives back otherwise is not kept."""
     theirs = torchvision.models.resnet18()
     theirs.fc = torch.nn.Identity()
     heads = {f"{head}.0.project.weight": torch.zeros(1) for head in ("classifier", "aux_classifier")}
@@ -177,4 +217,7 @@ def test_a_backbone_alone_becomes_a_weight_file(tmp_path: Path) -> None:
     assert "2 tensors of aux_classifier, classifier" in result.lines[1]
     backbone = ResNet(18, weights=str(order.output / "backbone.safetensors"))
     assert torch.equal(backbone.layer4[1].conv2.weight, theirs.layer4[1].conv2.weight)
+    assert files(tmp_path) == {"f.pth", "imported"}
+    monkeypatch.setattr(importing, "_difference", lambda *_: 1.0)
+    assert not import_checkpoint(replace(order, output=tmp_path / "wrong")).is_kept
     assert files(tmp_path) == {"f.pth", "imported"}

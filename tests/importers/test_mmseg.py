@@ -1,5 +1,6 @@
 """mmsegmentation's files: the golden logits of the reference, and what their configuration's text tells."""
 
+from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,70 @@ def test_the_configurations_text_tells_loops_corners_and_windows() -> None:
     assert whole.evaluation["crop_size"] is None
 
 
+def configured(**settings: str) -> str:
+    """A configuration's text with a backbone that is as in mmsegmentation's repository but for these settings."""
+    told = {"strides": "(1, 2, 1, 1)", "dilations": "(1, 1, 2, 4)", "style": "'pytorch'", "contract_dilation": "True"}
+    listed = ", ".join(f"{name}={value}" for name, value in {**told, **settings}.items())
+    return f"model = dict(backbone=dict(type='ResNetV1c', {listed}))"
+
+
+def test_the_backbones_dilation_is_taken_from_the_text() -> None:
+    """Oracle: mmsegmentation's ResNet: contract_dilation is false where a told backbone does not say it."""
+    untold = configured().replace(", contract_dilation=True", "")
+    contracted = (configured(), configured(dilations="[1, 1, 2, 4]"), "")
+    others = (configured(contract_dilation="False"), untold)
+    for text, contract in [*((text, True) for text in contracted), *((text, False) for text in others)]:
+        assert compose_config(overrides({"cfg": text})).backbone["contract_dilation"] == contract
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (configured(dilations="(1, 1, 1, 2)"), r"its backbone has dilations \(1, 1, 1, 2\); only \(1, 1, 2, 4\)"),
+        (configured(strides="(1, 2, 2, 1)"), r"its backbone has strides \(1, 2, 2, 1\)"),
+        (configured(style="'caffe'"), "its backbone has style caffe"),
+        ("model = dict(backbone=dict(type='ResNetV1c'))", r"its backbone has strides \(1, 2, 2, 2\)"),
+        ("a = dict(mean=[1, 2, 3]); b = dict(mean=[1, 2, 4])", "normalises in more than one way: mean"),
+        ("a = dict(to_rgb=True); b = dict(bgr_to_rgb=False)", "normalises in more than one way: channel_order"),
+        ("a = dict(rgb_to_bgr=True)", "its configuration has rgb_to_bgr"),
+    ],
+)
+def test_another_network_by_its_text_is_refused(text: str, message: str) -> None:
+    """Oracle: what contradicts, in the message; a backbone that is told but for its strides has mmsegmentation's."""
+    with pytest.raises(CheckpointError, match=message):
+        overrides({"cfg": text})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "model = dict(data_preprocessor=dict(mean=[127.5, 0, 1], std=(1, 2.5, 1e-05), bgr_to_rgb=False))",
+        "img_norm_cfg = dict(mean=[127.5, 0, 1], std=[1, 2.5, 1e-05], to_rgb=False)\ntrain_pipeline = [dict(type="
+        "'Normalize', mean=[127.5, 0, 1], std=[1, 2.5, 1e-05], to_rgb=False)]\n"
+        "x = dict(init_cfg=dict(std=0.01, mean=0))",
+    ],
+)
+def test_the_normalisation_is_that_of_the_text(text: str) -> None:
+    """Oracle: the numbers written out, of 1.x and of 0.x; pictures that are not swapped to RGB stay BGR."""
+    model = compose_config(overrides({"cfg": text})).model
+    assert (model.mean, model.std, model.channel_order.value) == ([127.5, 0.0, 1.0], [1.0, 2.5, 1e-5], "bgr")
+
+
+def test_sizes_may_be_lists() -> None:
+    """Oracle: the same text with tuples."""
+    text = SLIDING.replace("(769, 769)", "[769, 769]").replace("(513, 513)", "[513, 513]")
+    assert overrides({"cfg": text}) == overrides({"cfg": SLIDING})
+
+
+@pytest.mark.parametrize("depth", [18, 34])
+def test_basic_blocks_with_the_plain_stem_are_refused(depth: int) -> None:
+    """Oracle: the reason: they are dilated otherwise than ours."""
+    with torch.device("meta"):
+        state = mmseg_state(depth, "plain")
+    with pytest.raises(CheckpointError, match=f"a ResNet-{depth} with the 7x7 stem dilates one convolution a block"):
+        mmseg.read(source(state), None)
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -94,6 +159,7 @@ def test_the_configurations_text_tells_loops_corners_and_windows() -> None:
         "f(recurrence=__import__('os').getpid())", "f(test_cfg=dict(mode='slide', crop_size=(0, 769), stride=(1, 1)))",
         "f(test_cfg=dict(mode='slide', crop_size=769, stride=513))", "f(test_cfg=dict(mode='slide'))", "f(**x)",
         "f(test_cfg=dict(mode='slide', crop_size=('${seed}', 1), stride=(1, 1)))", "f(align_corners='yes')", "\0",
+        "f(mean=[1, 2], std=[0, 1, 1], to_rgb=1)", "f(mean=[1e999, 1, 1], std=['${seed}', 1, 1])", "f(backbone=3)",
     ],
 )  # fmt: skip
 def test_a_text_that_makes_no_sense_says_nothing(text: object) -> None:
@@ -109,6 +175,9 @@ def test_what_meta_says_about_the_classes_in_both_forms() -> None:
     new = mmseg.read(source(state, {"dataset_meta": {"classes": ("b",), "palette": [[1, 2, 3]]}}), None).told
     assert (old.names, old.palette, new.names, new.palette) == (("a",), [[1, 2, 3]], ("b",), [[1, 2, 3]])
     assert mmseg.read(source(state, {}), None).told.names is None
+    about = OrderedDict(classes=("c",))
+    vars(about)["get"] = 3  # what a file may hang on it
+    assert mmseg.read(source(state, {"dataset_meta": about}), None).told.names == ("c",)
 
 
 def test_another_head_is_refused() -> None:

@@ -1,5 +1,6 @@
 """Foreign files: how they may be wrapped, what stands in for their writers' classes, and what is refused."""
 
+from argparse import Namespace
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from ccnet.errors import CheckpointError
 from ccnet.importers.source import read_source
@@ -23,13 +24,24 @@ def written(path: Path, contents: object, **options: Any) -> Path:
     return path / "file.pth"
 
 
+def with_attributes(value: Any, **attributes: object) -> Any:
+    """A file may hang anything on a dict or a tensor, also what hides a method."""
+    vars(value).update(attributes)
+    return value
+
+
 @pytest.mark.parametrize(
     "wrap",
     [
         lambda state: state,
         lambda state: OrderedDict(state),
+        lambda state: with_attributes(OrderedDict(state), get=3, keys=4),
+        lambda state: {"state_dict": with_attributes(OrderedDict(state), get=3, keys=4)},
         lambda state: {"state_dict": state, "meta": {}, "optimizer": {"state": {0: torch.ones(2)}}},
         lambda state: {"model": state, "iteration": 3},
+        lambda state: {"model": {"state_dict": state, "epoch": 3}},
+        lambda state: {"state_dict": {"model": state}, "epoch": 3},
+        lambda state: {"model": state, "optimizer": {}, "lr_scheduler": {}, "epoch": 3, "args": Namespace(lr=0.01)},
         lambda state: {f"module.{name}": value for name, value in state.items()},
         lambda state: {"model": {f"module.{name}": value for name, value in state.items()}},
     ],
@@ -57,6 +69,14 @@ def test_floating_tensors_become_float32(dtype: torch.dtype, tmp_path: Path) -> 
     assert source.state["a"].dtype == torch.float32
     assert torch.equal(source.state["a"], value.float())
     assert source.state["n"].dtype == torch.int64
+
+
+@pytest.mark.parametrize("count", [7.0, float("inf"), float("nan")])
+def test_halved_counters_are_counters(count: float, tmp_path: Path) -> None:
+    """Oracle: the number that was counted, and 0 for one that a half cannot hold; nothing reads it."""
+    halved = {"bn.weight": torch.ones(2).half(), "bn.num_batches_tracked": torch.tensor(count).half()}
+    counter = read_source(written(tmp_path, halved)).state["bn.num_batches_tracked"]
+    assert (counter.dtype, int(counter)) == (torch.int64, 7 if count == 7 else 0)
 
 
 def test_safetensors_are_read_too(tmp_path: Path) -> None:
@@ -173,6 +193,8 @@ def not_finite(value: float) -> Tensor:
         ({"a": torch.zeros(1).expand(1 << 40)}, "a is a Tensor, and no plain tensor"),
         ({"a": torch.zeros(2, dtype=torch.complex64)}, "a is a Tensor, and no plain tensor"),
         ({"a": torch.zeros(2).to_sparse()}, "a is a Tensor, and no plain tensor"),
+        ({"a": with_attributes(torch.zeros(2), is_complex=3)}, "a is a Tensor, and no plain tensor"),
+        ({"a": with_attributes(nn.Parameter(torch.zeros(2)), is_floating_point=3)}, "and no plain tensor"),
         ({"a": 3}, "a is a int, and no plain tensor"),
         ({"state_dict": {"a": [1, 2]}}, "a is a list, and no plain tensor"),
         ({3: torch.zeros(1)}, "expected names of tensors, found a int"),
@@ -184,6 +206,23 @@ def test_what_is_no_state(contents: object, message: str, tmp_path: Path) -> Non
     with pytest.raises(CheckpointError, match=message) as raised:
         read_source(written(tmp_path, contents))
     assert "\n" not in str(raised.value)
+
+
+def test_a_meta_that_hides_its_methods(tmp_path: Path) -> None:
+    """Oracle: its items."""
+    meta = with_attributes(OrderedDict(cfg="x"), get=3, keys=4)
+    assert read_source(written(tmp_path, {"state_dict": STATE, "meta": meta})).meta.get("cfg") == "x"
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_many_names_of_the_same_memory(zipped: bool, tmp_path: Path) -> None:
+    """Oracle: sizes: each name would become a tensor of its own. Tied weights, two names of one tensor, are honest."""
+    value = torch.zeros(100_000, dtype=torch.float16)
+    tied = written(tmp_path, {"a": value, "b": value}, _use_new_zipfile_serialization=zipped)
+    assert set(read_source(tied).state) == {"a", "b"}
+    many = written(tmp_path, {f"k{i}": value for i in range(9)}, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(CheckpointError, match=r"its tensors share memory, and would take 1800000 bytes"):
+        read_source(many)
 
 
 def test_a_missing_file(tmp_path: Path) -> None:

@@ -1,11 +1,15 @@
 """The ladder of memory: a batch is halved, then tiles, then smaller ones; and what a model says stays the same."""
 
 import logging
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
+from ccnet.errors import UserError
 from ccnet.evaluation.inference import Inference
 from ccnet.out_of_memory import OutOfMemoryError
 from ccnet.prediction.asking import Asking, Way
@@ -91,6 +95,54 @@ def test_it_gives_up_below_the_smallest_tile_and_keeps_what_it_has() -> None:
     next(answers)
     model.most = 1
     with pytest.raises(OutOfMemoryError, match=r"inference ran out of memory: 7.00 GiB more were asked for"):
+        next(answers)
+
+
+def test_freed_memory_is_given_back_at_each_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: the calls: for two halves of the batch and a tile."""
+    calls: list[torch.device] = []
+    monkeypatch.setattr("ccnet.prediction.asking.return_freed_memory", calls.append)
+    list(Asking(Bright(256 * 256), Inference(batch_size=4), CPU)(noise(4, 300, 400)))
+    assert calls == [CPU] * 3
+
+
+@pytest.mark.parametrize(("crop_size", "first"), [((200, 300), 128), ((256, 256), 256), ((900, 900), 256)])
+def test_tiles_are_no_larger_than_the_windows(crop_size: tuple[int, int], first: int) -> None:
+    """Oracle: the largest power of two that neither the windows nor the image's longest side, 400, is below; two
+    windows at once are too much, one is not."""
+    model = Bright(2 * min(300, crop_size[0]) * min(400, crop_size[1]) - 1)
+    ask = Asking(model, Inference(crop_size=crop_size, batch_size=2), CPU)
+    if crop_size == (900, 900):  # a single window sees all of the image
+        model.most = 300 * 400 - 1
+    list(ask(noise(1, 300, 400)))
+    assert ask.ways == {(300, 400): Way(1, first)}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("options", [{}, {"crop_size": (32, 32), "flip": True}])
+def test_what_is_no_number_is_no_answer(value: float, options: dict[str, Any]) -> None:
+    """One place of one window. Oracle: the error, after the images before; a class that a model rules out with -inf is
+    an answer."""
+
+    class Spoilt(Bright):
+        value = float("-inf")
+
+        def forward(self, image: Tensor) -> SimpleNamespace:
+            outputs = super().forward(image)
+            outputs.logits[:, 1][image[:, 0] == 77] = self.value
+            return outputs
+
+    images = noise(2, 40, 50)
+    for image in images:
+        image[..., 0] = np.where(image[..., 0] == 77, 78, image[..., 0])
+    images[1][5, 6, 0] = 77
+    model = Spoilt()
+    ask = Asking(model, Inference(**options), CPU)
+    assert [each.mask[5, 6] for each in ask(images)][1] == 0
+    model.value = value
+    answers = ask(images)
+    next(answers)
+    with pytest.raises(UserError, match="the model answers NaN; leave out --amp, or take another checkpoint"):
         next(answers)
 
 

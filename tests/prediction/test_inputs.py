@@ -41,6 +41,7 @@ def test_a_file_and_a_folder(photos: Path, tmp_path: Path) -> None:
         ("in/**", ["a.JPG", "a.png", "sub/b.webp"]),
         ("in/s?b/*", ["sub/b.webp"]),
         ("in/sub/b.[pw]*", ["b.webp"]),
+        ("in/**/**/*.[pw]*", ["a.png", "sub/b.webp"]),
     ],
 )
 def test_a_pattern(pattern: str, names: list[str], photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,6 +68,22 @@ def test_a_list_is_relative_to_its_own_folder(photos: Path, tmp_path: Path, monk
     absolute = (photos / "a.JPG").relative_to(photos.anchor).as_posix()
     assert list(inputs) == ["in/a.png", "in/sub/b.webp", absolute, "in/sub/in/gone.png"]
     assert [path.exists() for path in inputs.values()] == [True, True, True, False]
+
+
+def test_a_list_names_each_file_once(photos: Path, tmp_path: Path) -> None:
+    """Oracle: the first name of each; a path that is no name of any file stays for later."""
+    lines = ["in/a.png", "./in/a.png", "in//a.png", str(photos / "a.png"), "in/a.JPG", "a\0b.png"]
+    (tmp_path / "list.txt").write_text("\n".join(lines))
+    assert list(found(tmp_path / "list.txt", tmp_path / "out")) == ["in/a.png", "in/a.JPG", "a_b.png"]
+
+
+def test_nothing_and_too_much_are_no_names(tmp_path: Path) -> None:
+    """Oracle: the messages; an empty word is not the current folder."""
+    with pytest.raises(DataError, match="--input is empty; name an image, a folder, a pattern or a list"):
+        find_inputs("", tmp_path / "out")
+    if os.name != "nt":
+        with pytest.raises(DataError, match=r"--input a{300}: File name too long"):
+            find_inputs("a" * 300, tmp_path / "out")
 
 
 @pytest.mark.parametrize(

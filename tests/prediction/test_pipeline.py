@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from ccnet.data.sample import read_image
 from ccnet.errors import DataError
-from ccnet.prediction import reading
+from ccnet.prediction import pipeline, reading
 from ccnet.prediction.inputs import find_inputs
+from ccnet.prediction.pipeline import predict_files
 from ccnet.prediction.results import Results
 from tests.prediction.conftest import MakePredictor
 from tests.prediction.folders import SIZES, files, predict, results, statuses
@@ -57,6 +59,79 @@ def test_a_bad_file_is_named_and_the_rest_goes_on(
     reason = json.loads((tmp_path / "out/summary.json").read_text())["images"]["1.png"]["reason"]
     assert "is not an image" in reason
     assert len(files(tmp_path / "out")) == 3 * 5
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (RuntimeError("The size of tensor a (25)\nmust match"), "RuntimeError: The size of tensor a (25) must match"),
+        (ValueError("no such size"), "ValueError: no such size"),
+        (None, "the model answers NaN; leave out --amp, or take another checkpoint"),
+    ],
+)
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_an_image_that_the_model_fails_at_fails_alone(
+    batch_size: int,
+    error: Exception | None,
+    reason: str,
+    make: MakePredictor,
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also among others of its size. Oracle: the reason of the only white image, and the files of the others."""
+    Image.fromarray(np.full((6, 9, 3), 255, np.uint8)).save(photos / "4.png")
+    model = make(batch_size=batch_size)
+    predict(model, photos, tmp_path / "clean")
+    real = model.loaded.model.forward
+
+    def forward(image: torch.Tensor) -> Any:
+        outputs: Any = real(image)
+        white = (image == 255).flatten(1).all(dim=1)
+        if error is not None and white.any():
+            raise error
+        outputs.logits[white, 0, 0, 0] = torch.nan
+        return outputs
+
+    monkeypatch.setattr(model.loaded.model, "forward", forward)
+    done = predict(model, photos, tmp_path / "out")
+    entry = {"status": "failed", "reason": f"{photos / '4.png'}: {reason}", "input": str(photos / "4.png")}
+    assert done.images["4.png"] == entry
+    assert dict(done.counts()) == {"ok": 6, "failed": 1}
+    others = {name: data for name, data in files(tmp_path / "clean").items() if not name.endswith("/4.png.png")}
+    assert files(tmp_path / "out") == others
+
+
+def test_a_broken_device_ends_it_all(
+    make: MakePredictor, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Oracle: PyTorch's own error, which every later image would meet; what was not asked about waits."""
+    model = make()
+    real = model.loaded.model.forward
+
+    def forward(image: torch.Tensor) -> Any:
+        if image.shape[-1] == 5:
+            raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+        return real(image)
+
+    monkeypatch.setattr(model.loaded.model, "forward", forward)
+    with pytest.raises(torch.AcceleratorError, match="illegal memory access"):
+        predict(model, photos, tmp_path / "out")
+    assert list(statuses(tmp_path / "out").values())[2:] == ["waiting"] * 5
+
+
+def test_a_failed_image_keeps_no_earlier_results(make: MakePredictor, photos: Path, tmp_path: Path) -> None:
+    """Oracle: the files of the first call without those of the image that is damaged now, of whatever kind."""
+    items = find_inputs(str(photos), tmp_path / "out")
+    model = make()
+    predict_files(model, items, results(model, tmp_path / "out", confidence=True, probabilities=True))
+    before = files(tmp_path / "out")
+    (photos / "0.png").write_text("no picture")
+    predict(model, photos, tmp_path / "out", resume=True)
+    expected = {name: data for name, data in before.items() if not name.endswith(("/0.png.png", "/0.png.npz"))}
+    assert len(before) - len(expected) == 5
+    assert {name: data for name, data in files(tmp_path / "out").items() if name in expected} == expected
+    assert files(tmp_path / "out").keys() == expected.keys()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="names with control characters")
@@ -177,6 +252,24 @@ def test_a_file_in_the_place_of_the_output_is_one_line(make: MakePredictor, phot
         predict(model, photos, tmp_path / "out")
     asked: Any = model.loaded.model
     assert asked.asked == []
+
+
+@pytest.mark.parametrize(("probabilities", "most"), [(False, 6), (True, 2)])
+def test_few_probabilities_wait(
+    probabilities: bool, most: int, make: MakePredictor, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of an image are as large as a hundred masks. Oracle: the count of what is handed over and not settled."""
+    waiting, real = [], pipeline._Writers.submit
+
+    def submit(writers: Any, *given: Any) -> None:
+        real(writers, *given)
+        waiting.append(len(writers.waiting))
+
+    monkeypatch.setattr(pipeline._Writers, "submit", submit)
+    model = make()
+    items = find_inputs(str(photos), tmp_path / "out")
+    predict_files(model, items, results(model, tmp_path / "out", probabilities=probabilities), threads=3)
+    assert max(waiting) == most
 
 
 def test_the_threads_hold_few_images(

@@ -1,5 +1,6 @@
 """The Python interface: what it takes, what it returns, and that it leaves the process as it was."""
 
+import io
 import subprocess
 import sys
 import threading
@@ -83,6 +84,19 @@ def test_what_is_no_image_is_refused(image: Any, message: str, make: MakePredict
         make().predict(image)
 
 
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])
+def test_a_damaged_picture_that_is_open_already_is_refused(kind: str, make: MakePredictor) -> None:
+    """Pillow decodes it when it is asked for pixels. Oracle: one line."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.tile(RGB, (9, 9, 1))).save(buffer, kind)
+    picture = Image.open(io.BytesIO(buffer.getvalue()[: len(buffer.getvalue()) * 3 // 4])) if kind != "TIFF" else None
+    if picture is None:  # its directory stands at the end; a file that is closed is of no use either
+        picture = Image.open(buffer)
+        buffer.close()
+    with pytest.raises(DataError, match=r"^the image cannot be decoded \(.*\)$"):
+        make().predict(picture)
+
+
 def test_overlay_classes_and_name(make: MakePredictor) -> None:
     """Oracle: NumPy's indexing; a mask of another size is refused."""
     model = make()
@@ -150,6 +164,9 @@ def test_three_lines(trained: Path) -> None:
         ({"overrides": ["evaluation.flp=true"]}, ConfigError, "did you mean evaluation.flip"),
         ({"device": "cuda:99"}, ConfigError, "device cuda:99 is not there; use auto or cpu"),
         ({"device": "tpu"}, ConfigError, "device tpu is unknown; there are auto, cuda, mps, cpu"),
+        ({"device": "cpu:99"}, ConfigError, "device cpu:99 is not there; use auto or cpu"),
+        ({"device": "cpu:"}, ConfigError, "device cpu: is unknown"),
+        ({"overrides": ["backbone.weights=null"]}, ConfigError, "the checkpoint brings the weights"),
     ],
 )
 def test_mistakes_are_named(given: dict[str, Any], error: type[Exception], message: str, trained: Path) -> None:
@@ -167,6 +184,11 @@ def test_auto_takes_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
     assert available_device("auto") == torch.device("mps")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert available_device("auto") == torch.device("cuda")
+
+
+def test_the_first_of_a_kind_may_be_counted() -> None:
+    """Oracle: PyTorch's own device."""
+    assert available_device("cpu:0") == torch.device("cpu:0")
 
 
 def test_equal_neighbours_are_put_together() -> None:

@@ -100,6 +100,28 @@ def test_a_link_in_the_place_of_a_file_is_replaced(tmp_path: Path) -> None:
     assert not (tmp_path / "mask/a.png.png").is_symlink()
 
 
+def test_what_is_removed(tmp_path: Path) -> None:
+    """Oracle: the files that are left, whatever kinds are written now; names that no file can have are no error."""
+    full = Results(tmp_path, NAMES, PALETTE, confidence=True, probabilities=True)
+    for name in ("a.png", "b.png"):
+        full.write(name, IMAGE, PREDICTION)
+    for name in ("a.png", "gone.png", "b.png.png/c.png", "x" * 300):
+        Results(tmp_path, NAMES, PALETTE).remove(name)
+    files = [path.name for path in tmp_path.rglob("*") if path.is_file()]
+    assert sorted(files) == ["b.png.npz", *["b.png.png"] * 4]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links")
+def test_nothing_is_removed_behind_a_link(tmp_path: Path) -> None:
+    """Oracle: the file, which lies outside the output folder."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/a.png.png").touch()
+    (tmp_path / "out/mask").symlink_to(tmp_path / "elsewhere")
+    Results(tmp_path / "out", NAMES, PALETTE).remove("a.png")
+    assert (tmp_path / "elsewhere/a.png.png").exists()
+
+
 def fails_with(number: int) -> Callable[..., Path]:
     def replace(self: Path, target: Path) -> Path:
         raise OSError(number, os.strerror(number))

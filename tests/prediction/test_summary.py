@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,19 @@ def test_other_settings_are_other_results(
     for expected in ("ok", "skipped"):
         done = predict_files(model, items, results(model, tmp_path / "out", **options), resume=True)
         assert dict(done.counts()) == {expected: 7}
+
+
+@pytest.mark.parametrize("changed", [{"palette": [(1, 2, 3), (4, 5, 6)]}, {"class_names": ["night", "day"]}])
+def test_other_classes_are_other_results(
+    changed: dict[str, Any], model: Predictor, photos: Path, tmp_path: Path
+) -> None:
+    """Oracle: all images are done again, in the colours of now, and a third call has nothing to do."""
+    predict(model, photos, tmp_path / "out")
+    other = Predictor(replace(model.loaded, **changed), model.ask.inference, model.device)
+    for expected in ("ok", "skipped"):
+        assert dict(predict(other, photos, tmp_path / "out", resume=True).counts()) == {expected: 7}
+    predict(other, photos, tmp_path / "clean")
+    assert files(tmp_path / "out") == files(tmp_path / "clean")
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"images": 3}', '{"images": {"0.png": 1, "1.png": {"status": []}}}'])

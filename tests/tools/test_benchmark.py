@@ -33,6 +33,7 @@ def test_help_lists_the_benchmarks_without_importing_them() -> None:
     ("words", "message"),
     [
         (["atention"], "error: no benchmark atention; did you mean attention?"),
+        (["attention", "--js", "x.json"], "error: unrecognized arguments: --js x.json; --help lists the options"),
         (["attention", "--json", "gone/rows.json"], "error: --json gone/rows.json: there is no folder gone"),
     ],
 )

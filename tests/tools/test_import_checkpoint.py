@@ -1,6 +1,7 @@
 """The importer through its command line, and val and predict on what it wrote."""
 
 import runpy
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from ccnet.importers import importing
 from tests.conftest import write_cityscapes
 from tests.importers.foreign_files import mmseg_state
 
@@ -77,7 +79,27 @@ def test_the_exit_status_follows_the_golden_logits(run: Run, tmp_path: Path) -> 
     assert errors.startswith("error: ccnet.pth is not what was told: ")
 
 
-@pytest.mark.parametrize("recurrence", ["-1", "two", "65"])
-def test_a_recurrence_that_is_none(recurrence: str, run: Run) -> None:
-    """Oracle: argparse's status, before anything is read."""
-    assert run("import_checkpoint", "mmseg", "x.pth", "--output", "y", "--recurrence", recurrence)[0] == 2
+@pytest.mark.parametrize(
+    "words", [["--recurrence", "-1"], ["--recurrence", "two"], ["--recurrence", "65"], ["--rec", "1"]]
+)
+def test_options_that_are_none(words: list[str], run: Run) -> None:
+    """Oracle: status 2 and one line, before anything is read."""
+    status, printed, errors = run("import_checkpoint", "mmseg", "x.pth", "--output", "y", *words)
+    assert (status, printed, errors.count("\n")) == (2, "", 1)
+    assert errors.startswith("error: ")
+    assert words[0] in errors
+
+
+def test_a_termination_leaves_nothing(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: status 143, no file beside the input, and the handler that was there before."""
+
+    def terminate(*_: object) -> None:
+        assert signal.getsignal(signal.SIGTERM) != before, "it would end the tests"
+        signal.raise_signal(signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    torch.save(mmseg_state(), "ccnet.pth")
+    monkeypatch.setattr(importing, "load_model", terminate)
+    assert run("import_checkpoint", "mmseg", "ccnet.pth", "--output", "imported")[0] == 143
+    assert [path.name for path in tmp_path.iterdir()] == ["ccnet.pth"]
+    assert signal.getsignal(signal.SIGTERM) == before

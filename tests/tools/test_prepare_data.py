@@ -53,6 +53,16 @@ def test_a_mistake_is_one_line(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("words", [["folder", "gone", "--bin"], ["labelme", "gone", "--out", "x"], ["flower"], []])
+def test_words_that_no_command_has(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Oracle: status 2 and one line; options are written in full."""
+    with pytest.raises(SystemExit, match="2"):
+        commands.run(words, DESCRIPTION)
+    errors = capsys.readouterr().err
+    assert errors.startswith("error: ")
+    assert errors.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

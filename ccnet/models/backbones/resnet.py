@@ -4,7 +4,7 @@ from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
 
-from ccnet.models.backbones.dilation import dilate_to, set_norm_momentum
+from ccnet.models.backbones.dilation import dilate, dilate_to, set_norm_momentum
 from ccnet.models.backbones.weights import load_weights, replace_first_conv
 
 Variant = Literal["plain", "v1c", "v1d", "ccnet"]
@@ -15,7 +15,8 @@ class ResNet(nn.Module):
     """Features of the four stages: strides 4 and 8, then 16 and 32 or what `output_stride` leaves of them.
 
     Names and shapes of the state are those of files that are about: torchvision's for plain, mmsegmentation's for v1c
-    and v1d, the official CCNet's for ccnet.
+    and v1d, the official CCNet's for ccnet. So is the dilation of the basic blocks of depths 18 and 34: both
+    convolutions in plain, as the a trous rule has it, the first one alone in v1c and v1d, as in mmsegmentation.
 
     Args:
         depth: 18, 34, 50, 101 or 152; the stride of a bottleneck is that of its 3x3 convolution.
@@ -60,6 +61,8 @@ class ResNet(nn.Module):
         stages = [self.layer1, self.layer2, self.layer3, self.layer4]
         dilate_to(output_stride, stages[2:])
         for stage in stages:
+            if variant in ("v1c", "v1d"):
+                _dilate_first_convs_alone(stage)
             if not contract_dilation:
                 _dilate_first_block(stage)
             if variant == "v1d":
@@ -116,6 +119,13 @@ def _conv(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1
     conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False)
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")  # as torchvision's others
     return conv
+
+
+def _dilate_first_convs_alone(stage: Any) -> None:
+    """Takes the dilation out of the second convolution of basic blocks."""
+    for block in stage:
+        if block.expansion == 1:
+            dilate(block.conv2, 1)
 
 
 def _dilate_first_block(stage: nn.Sequential) -> None:

@@ -20,7 +20,10 @@ logger = logging.getLogger("ccnet")
 State = Mapping[str, Tensor]
 
 CLASSIFIER_PREFIXES = ("fc.", "classifier.")
-COUNTER = "num_batches_tracked"  # files from before PyTorch 0.4.1 have none, and torchvision still offers some
+WRAPPINGS = ("state_dict", "model")
+MOST_WRAPPINGS = 2
+# Of norms; nothing reads it. Files from before PyTorch 0.4.1 have none, and torchvision still offers some.
+COUNTER = "num_batches_tracked"
 
 
 def load_weights(
@@ -202,14 +205,17 @@ def _listed(texts: list[str], separator: str) -> str:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a .safetensors or .pth file; what is not a tensor by name is left out, and nothing is run.
+    """The tensors of a .safetensors or .pth file, out of their wrappings (`unwrapped`); what is not a tensor by name is
+    left out, and nothing is run.
 
     Raises:
         CheckpointError: no such file, one that holds more than plain tensors, or one that is larger than it looks.
     """
-    state = read_file(path)
-    if not isinstance(state, dict):
-        raise CheckpointError(f"weights {path}: expected a state dict, found {type(state).__name__}")
+    found = read_file(path)
+    contents = plain_dict(found)
+    if contents is None:
+        raise CheckpointError(f"weights {path}: expected a state dict, found {type(found).__name__}")
+    state = unwrapped(contents)
     tensors = {key: value for key, value in state.items() if isinstance(key, str) and isinstance(value, Tensor)}
     for key, value in tensors.items():
         if not is_plain(value):
@@ -239,8 +245,23 @@ def read_file(path: Path, stand_ins: Sequence[tuple[type, str]] = ()) -> object:
     return found
 
 
+def plain_dict(value: object) -> dict[Any, Any] | None:
+    """The items of a dict without what a file may have hung on it, such as an attribute `get`; None of all else."""
+    return dict(dict.items(value)) if isinstance(value, dict) else None
+
+
+def unwrapped(contents: dict[Any, Any]) -> dict[Any, Any]:
+    """The state dict in what a training script wrote, under `state_dict` or `model`, or one of them in the other."""
+    for _ in range(MOST_WRAPPINGS):
+        inner = (plain_dict(contents.get(key)) for key in WRAPPINGS)
+        contents = next((found for found in inner if found is not None), contents)
+    return contents
+
+
 def is_plain(value: Tensor) -> bool:
-    """Whether a tensor is real and dense, and takes no more memory than its file gave it."""
+    """Whether a tensor is real and dense, takes no more memory than its file gave it, and has the methods of one."""
+    if type(value) not in (Tensor, nn.Parameter) or vars(value):  # an attribute of its own may hide a method
+        return False
     if value.layout != torch.strided or value.device.type != "cpu" or value.is_complex() or value.is_quantized:
         return False
     return value.numel() * value.element_size() <= value.untyped_storage().nbytes()

@@ -106,6 +106,34 @@ def test_the_stem_of_ccnet_rounds_sizes_up() -> None:
     assert sizes == {768: 97, 769: 97, 1024: 129, 2048: 257}
 
 
+def mmseg_stage(stage: nn.Sequential, x: Tensor, dilations: list[int]) -> Tensor:
+    """Basic blocks of mmsegmentation in eval mode with the weights of ours; those of a shortcut are the last two."""
+
+    def norm(layer: nn.Module, x: Tensor) -> Tensor:
+        return F.batch_norm(x, layer.running_mean, layer.running_var, layer.weight, layer.bias)
+
+    for block, rate in zip(stage, dilations, strict=True):
+        y = F.relu(norm(block.bn1, F.conv2d(x, block.conv1.weight, padding=rate, dilation=rate)))
+        y = norm(block.bn2, F.conv2d(y, block.conv2.weight, padding=1))
+        if block.downsample is not None:
+            x = norm(block.downsample[-1], F.conv2d(x, block.downsample[-2].weight))
+        x = F.relu(x + y)
+    return x
+
+
+@pytest.mark.parametrize(("variant", "contract"), [("v1c", True), ("v1c", False), ("v1d", True)])
+def test_basic_blocks_of_mmsegmentation_dilate_their_first_convolution_alone(variant: str, contract: bool) -> None:
+    """Oracle: mmsegmentation's BasicBlock and stage written out: conv1 has the dilation, conv2 padding 1 and none; the
+    first blocks have half of it where that is contracted."""
+    torch.manual_seed(0)
+    backbone = ResNet(34, variant=variant, contract_dilation=contract).eval()  # type: ignore[arg-type]
+    with torch.no_grad():
+        _, second, third, fourth = backbone(torch.randn(1, 3, 64, 72))
+        for stage, x, found, rate in ((backbone.layer3, second, third, 2), (backbone.layer4, third, fourth, 4)):
+            expected = mmseg_stage(stage, x, [rate // 2 if contract else rate, *[rate] * (len(stage) - 1)])
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
+
+
 @pytest.mark.parametrize("size", [(16, 20), (17, 23)])
 def test_the_shortcut_of_v1d_is_an_average_and_a_1x1_convolution(size: tuple[int, int]) -> None:
     """Oracle: F.avg_pool2d with counts of real pixels, and the same convolution without a stride."""
