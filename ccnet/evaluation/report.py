@@ -20,7 +20,7 @@ from ccnet.evaluation.output_folder import writing_into
 from ccnet.evaluation.page.document import render
 from ccnet.evaluation.page.run_log import read_run_log
 from ccnet.evaluation.score_table import print_scores
-from ccnet.sealed_folder import read_plain_file, write_file
+from ccnet.sealed_folder import ASIDE, read_plain_file, write_file
 from ccnet.visualize import Palette, Rgb, colorize, error_map, overlay, save_png, side_by_side
 
 METRICS, PAGE = "metrics.json", "report.html"
@@ -61,6 +61,8 @@ def write_report(
     metrics = metrics_dict(outcome)
     page = render(metrics, about, outcome, palette, read_run_log(log) if log else {})
     with writing_into(folder):
+        for left in folder.glob(f"*{ASIDE}"):  # by a process that was killed while it wrote a report here
+            left.unlink()
         _write_pictures(folder, outcome, palette)
         write_images(folder / "images.csv", outcome.images, scores.class_names)
         _write(folder / "confusion_matrix.csv", _confusion_csv(scores))

@@ -78,7 +78,7 @@ SCENES = {
 
 @pytest.mark.parametrize(
     ("name", "every"),
-    [("a new run", 1), ("save and rotate", 1), ("save the same step again", 2), ("scores and report", 2),
+    [("a new run", 1), ("save and rotate", 1), ("save the same step again", 2), ("scores and report", 4),
      *(pytest.param(name, 1, marks=pytest.mark.long) for name in list(SCENES)[2:])],
 )  # fmt: skip
 def test_dying_at_any_call_changes_nothing(
