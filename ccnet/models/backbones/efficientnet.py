@@ -4,9 +4,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from ccnet.models.backbones.dilation import set_norm_momentum
-from ccnet.models.backbones.features import channels_at, dilate_features, features_at, stride_ends
-from ccnet.models.backbones.weights import load_weights, replace_first_conv
+from ccnet.models.backbones.features import channels_at, features_at, prepared_features
 
 
 class EfficientNet(nn.Module):
@@ -39,12 +37,10 @@ class EfficientNet(nn.Module):
 
         self.architecture = f"efficientnet_{variant}"
         network = get_model(self.architecture, weights=None, stochastic_depth_prob=stochastic_depth)
-        self.features = network.features if last_conv else network.features[:-1]
-        replace_first_conv(self, "features.0.0", in_channels)
-        load_weights(self, self.architecture, weights, first_conv="features.0.0", spare=network.state_dict())
-        self.ends = stride_ends(self.features)
-        dilate_features(self.features, self.ends, output_stride)
-        set_norm_momentum(self, norm_momentum)
+        self.features, self.ends = prepared_features(
+            network, self.architecture, last_conv=last_conv, weights=weights, in_channels=in_channels,
+            output_stride=output_stride, norm_momentum=norm_momentum,
+        )  # fmt: skip
         self.out_channels = channels_at(self.features, self.ends)
         self.output_stride = output_stride
 

@@ -4,7 +4,45 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from ccnet.models.backbones.dilation import dilate_to
+from ccnet.models.backbones.dilation import dilate_to, set_norm_momentum
+from ccnet.models.backbones.weights import load_weights, replace_first_conv
+
+FIRST_CONV = "features.0.0"
+
+
+def prepared_features(
+    network: nn.Module,
+    architecture: str,
+    *,
+    last_conv: bool,
+    weights: str | None,
+    in_channels: int,
+    output_stride: int,
+    norm_momentum: float,
+) -> tuple[nn.Sequential, list[int]]:
+    """The blocks of a mobile network of torchvision's, which begin with a convolution's block and end with a 1x1.
+
+    Args:
+        network: torchvision's, whole; its blocks are changed in place.
+        architecture: torchvision's name for it.
+        last_conv: whether the 1x1 convolution is kept.
+        weights: null, a tag or a file.
+        in_channels: of the image.
+        output_stride: 8, 16 or 32.
+        norm_momentum: of the running statistics.
+
+    Returns:
+        The blocks, and their `stride_ends`.
+    """
+    features = network.features if last_conv else network.features[:-1]  # type: ignore[index]
+    assert isinstance(features, nn.Sequential)
+    named = nn.ModuleDict({"features": features})  # as the weights call them
+    replace_first_conv(named, FIRST_CONV, in_channels)
+    load_weights(named, architecture, weights, first_conv=FIRST_CONV, spare=network.state_dict())
+    ends = stride_ends(features)
+    dilate_features(features, ends, output_stride)
+    set_norm_momentum(features, norm_momentum)
+    return features, ends
 
 
 def stride_ends(features: nn.Sequential) -> list[int]:
